@@ -1,0 +1,1 @@
+"""Ways to turn an attempt into running processes."""

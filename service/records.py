@@ -1,0 +1,58 @@
+"""Job records as values: what storage loads, reconcile decides on, and operations answer from."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from vishwamai.contract.resolved import ResolvedJob
+from vishwamai.contract.states import Cause, JobState
+
+Stop = Literal["save", "now"]
+"""How a user wants a job stopped: after a checkpoint, or at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One life of the job's process group, as far as we know it."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    resumed_from: int | None = None
+    exit_codes: dict[int, int] = field(default_factory=dict)
+    """By process index."""
+    reported_cause: Cause | None = None
+    """From the trainer's own `finished` report; outlives the processes."""
+    reported_message: str | None = None
+    cause: Cause | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job."""
+
+    id: str
+    name: str
+    state: JobState
+    code: str
+    reason: str
+    created_at: datetime
+    updated_at: datetime
+    resolved: ResolvedJob
+    attempts: tuple[AttemptRecord, ...] = ()
+    """Oldest first."""
+    stop: Stop | None = None
+    """Set when a user asked to cancel; cleared by a retry."""
+    stop_requested_at: datetime | None = None
+    retried_at_attempt: int = 0
+    """Number of attempts there were when the user last retried; restarts are counted from there."""
+    restore_step: int | None = None
+    """Checkpoint chosen for the next attempt by a retry; None: the newest."""
+
+    @property
+    def attempt(self) -> AttemptRecord | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None

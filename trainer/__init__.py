@@ -1,0 +1,1 @@
+"""The JAX program that trains: `python -m trainer`."""

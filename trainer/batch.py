@@ -1,0 +1,23 @@
+"""What the data gives the step."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+Array = np.ndarray | jax.Array
+
+
+class Batch(NamedTuple):
+    """Packed windows; every field is [sequences, max_seq_len]."""
+
+    inputs: Array
+    """int32 token ids."""
+    targets: Array
+    """int32 ids of the next tokens."""
+    segments: Array
+    """int32 number of the document within the window, from 1; 0 marks padding. Attention never crosses documents."""
+    positions: Array
+    """int32 position within the document, from 0."""
+    weights: Array
+    """float32: 1 where the target counts in the loss, else 0 (padding, and the last token of a document's piece)."""

@@ -1,0 +1,27 @@
+"""Ends of a run that have a name."""
+
+from vishwamai.contract.states import Cause
+
+
+class TrainerError(Exception):
+    """The run cannot go on; `cause` picks the exit code, the message is for the job's owner."""
+
+    cause = Cause.INTERNAL
+
+
+class UserError(TrainerError):
+    """The config or the data is at fault: the message names the field, the value and the fix."""
+
+    cause = Cause.USER_ERROR
+
+
+class NonFiniteError(TrainerError):
+    """The loss or the gradients stopped being numbers."""
+
+    cause = Cause.NON_FINITE
+
+
+class StorageError(TrainerError):
+    """A folder or disk failed; what was committed before is safe."""
+
+    cause = Cause.HOST_ERROR

@@ -1,0 +1,75 @@
+"""What goes in and what comes out: sections `sequence`, `logging`, `data`, `checkpoint` and `run`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from vishwamai.contract.base import Section
+
+Location = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, StringConstraints(max_length=256)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+BUILTIN_CORPUS = "builtin:python"
+"""Names the demo corpus: the Python standard library's own source and documentation on the trainer's machine."""
+
+
+class SequenceSection(Section):
+    """Text generation and special tokens."""
+
+    max_length: int = Field(2048, ge=1, le=4_194_304, description="Prompt and generated tokens together, at most.")
+    min_length: int = Field(8, ge=0, le=4_194_304, description="Generate at least this many tokens.")
+    pad_token_id: int = Field(0, ge=0, description="Fills the end of short rows; never predicted.")
+    eos_token_id: int = Field(1, ge=0, description="Ends a document.")
+    chunk_size: int = Field(128, ge=1, le=1_048_576, description="Prompt tokens per pass of the prefill.")
+
+
+class LoggingSection(Section):
+    """How often things happen, in optimizer steps; 0 means never."""
+
+    log_every: int = Field(100, ge=1, description="Steps between reports of loss and speed.")
+    eval_every: int = Field(1000, ge=0, description="Steps between evaluations.")
+    save_every: int = Field(10_000, ge=0, description="Steps between checkpoints; one is always saved at the end.")
+    profile_every: int = Field(5000, ge=0, description="Steps between profiler captures.")
+
+
+class DataSection(Section):
+    """The corpus and its tokenizer."""
+
+    train: list[Location] = Field(
+        [BUILTIN_CORPUS],
+        min_length=1,
+        description=f"Files or globs of text, JSONL or Parquet, or {BUILTIN_CORPUS!r} for the demo corpus.",
+    )
+    eval: list[Location] | None = Field(None, min_length=1, description="Held-out files. Absent: eval_fraction of the documents.")
+    eval_fraction: float = Field(0.02, ge=0.0, lt=1.0, description="Share of documents held out when eval is absent.")
+    eval_batches: int = Field(8, ge=1, le=100_000, description="Batches in one evaluation, always the same ones.")
+    format: Literal["auto", "text", "jsonl", "parquet"] = Field("auto", description="File format; auto goes by the name.")
+    text_field: str = Field("text", min_length=1, max_length=256, description="Field of JSONL or Parquet that holds the text.")
+    tokenizer: Location = Field("byte", description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers.")
+    min_length: int = Field(1, ge=1, description="Documents with fewer tokens are left out.")
+    shuffle: bool = Field(True, description="Visit windows in a new random order every epoch.")
+
+
+class CheckpointSection(Section):
+    """Which checkpoints are kept, and where a run starts from."""
+
+    directory: Location | None = Field(None, description="Where checkpoints go. Absent: the job's own output folder.")
+    keep_last: int = Field(3, ge=1, le=10_000, description="Newest checkpoints kept.")
+    keep_every: int | None = Field(None, ge=1, description="Also keep every checkpoint whose step is a multiple of this.")
+    asynchronous: bool = Field(True, description="Write in the background while training goes on.")
+    restore: Literal["newest", "never"] | Annotated[int, Field(ge=0)] = Field(
+        "newest", description="Start from the newest committed checkpoint, from none, or from that of one step."
+    )
+
+
+class RunSection(Section):
+    """The run's name and bookkeeping."""
+
+    name: str | None = Field(None, min_length=1, max_length=200, description="A name for people; need not be unique.")
+    labels: dict[LabelKey, LabelValue] = Field({}, max_length=64, description="Key/value pairs to filter by.")
+    tags: list[Tag] = Field([], max_length=64, description="Words to filter by.")
+    notes: str = Field("", max_length=65_536, description="Free text.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seeds initialization, data order and dropout.")
+    max_restarts: int = Field(3, ge=0, le=1000, description="Restarts after faults; preemptions are not counted.")

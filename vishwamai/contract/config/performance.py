@@ -1,0 +1,27 @@
+"""Memory and speed: sections `memory` and `optimization`."""
+
+from pydantic import Field
+
+from vishwamai.contract.base import Section
+
+
+class MemorySection(Section):
+    """What to trade for memory."""
+
+    gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass.")
+    attention_memory_efficient: bool = Field(True, description="Attention whose memory grows linearly with the sequence.")
+    kv_cache_fp8: bool = Field(True, description="Keep generation's keys and values in FP8.")
+    use_memory_efficient_attention: bool = Field(
+        True, description="The guide's second name for attention_memory_efficient; either one asks for it."
+    )
+
+
+class OptimizationSection(Section):
+    """Precision and performance."""
+
+    use_fp8: bool = Field(True, description="Matrix products in FP8 where the chip gains from it.")
+    use_pjit: bool = Field(True, description="Compile one program for the whole mesh.")
+    block_size: int = Field(128, ge=8, le=65_536, description="Queries and keys per attention block.")
+    use_dynamic_scale: bool = Field(True, description="Scale the loss so that small gradients survive low precision.")
+    mixed_precision: bool = Field(True, description="Low-precision compute over float32 master weights.")
+    shard_weights: bool = Field(True, description="Split weights and optimizer state over the data-parallel devices.")

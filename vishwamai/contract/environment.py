@@ -1,0 +1,68 @@
+"""The environment a launcher gives the trainer: the names, and the one place that reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+RESOLVED = "VISHWAMAI_RESOLVED"
+OUTPUT = "VISHWAMAI_OUTPUT"
+JOB_ID = "VISHWAMAI_JOB_ID"
+ATTEMPT = "VISHWAMAI_ATTEMPT"
+REPORTS_URL = "VISHWAMAI_REPORTS_URL"
+REPORTS_TOKEN_FILE = "VISHWAMAI_REPORTS_TOKEN_FILE"  # noqa: S105 (a file's name, not a secret)
+METRICS_PORT = "VISHWAMAI_METRICS_PORT"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerEnvironment:
+    """Where the trainer finds its job and whom it reports to."""
+
+    resolved: Path
+    output: Path
+    job_id: str | None = None
+    attempt: int = 1
+    reports_url: str | None = None
+    """Full address of POST /jobs/{id}/reports; None trains without a control plane."""
+    reports_token_file: Path | None = None
+    metrics_port: int | None = None
+    """None serves no metrics; 0 takes any free port."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "TrainerEnvironment":
+        """Reads the launcher's variables; raises ValueError naming one that is missing or malformed."""
+        for name in (RESOLVED, OUTPUT):
+            if not environ.get(name):
+                raise ValueError(f"{name} is not set: launchers set it; to train by hand use --config and --output")
+        token = environ.get(REPORTS_TOKEN_FILE)
+        port = _number(environ, METRICS_PORT)
+        return cls(
+            resolved=Path(environ[RESOLVED]),
+            output=Path(environ[OUTPUT]),
+            job_id=environ.get(JOB_ID),
+            attempt=_number(environ, ATTEMPT) or 1,
+            reports_url=environ.get(REPORTS_URL),
+            reports_token_file=Path(token) if token else None,
+            metrics_port=port,
+        )
+
+    def write(self) -> dict[str, str]:
+        """The variables that `read` turns back into this value."""
+        pairs = {
+            RESOLVED: self.resolved,
+            OUTPUT: self.output,
+            JOB_ID: self.job_id,
+            ATTEMPT: self.attempt,
+            REPORTS_URL: self.reports_url,
+            REPORTS_TOKEN_FILE: self.reports_token_file,
+            METRICS_PORT: self.metrics_port,
+        }
+        return {name: str(value) for name, value in pairs.items() if value is not None}
+
+
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(f"{name}={text!r} is not a whole number")
+    return int(text)

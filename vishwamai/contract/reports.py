@@ -1,0 +1,129 @@
+"""What a trainer tells the control plane, and the answer it gets.
+
+Reports are batches of events, numbered within an attempt: (attempt, seq) strictly increases, a repeat is acknowledged and
+ignored, and an attempt older than the job's newest is fenced off (409). The answer carries a directive.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vishwamai.contract.base import Value
+from vishwamai.contract.states import Cause
+
+Phase = Literal["starting", "restoring", "compiling", "training", "evaluating", "saving", "finishing"]
+Directive = Literal["continue", "save", "stop"]
+MAX_EVENTS = 1000
+"""Events in one report, at most."""
+
+
+class Event(Value):
+    """What all events share."""
+
+    time: datetime = Field(description="When it happened, by the trainer's clock, with offset.")
+
+
+class PhaseEvent(Event):
+    """The trainer began to do something else."""
+
+    kind: Literal["phase"] = "phase"
+    phase: Phase
+    step: int
+    message: str | None = None
+
+
+class StepEvent(Event):
+    """The state of training at a logged step; rates are means since the one before."""
+
+    kind: Literal["step"] = "step"
+    step: int
+    loss: float = Field(description="Mean training loss in nats per token of this step.")
+    learning_rate: float
+    grad_norm: float = Field(description="Global norm before clipping.")
+    tokens: int = Field(description="Tokens trained on since the run began, over all attempts.")
+    tokens_per_second: float
+    step_seconds: float
+    data_wait_seconds: float = Field(0.0, description="Mean wait for input inside step_seconds.")
+
+
+class EvalEvent(Event):
+    """An evaluation on held-out text."""
+
+    kind: Literal["eval"] = "eval"
+    step: int
+    name: str = "eval"
+    loss: float = Field(description="Nats per token.")
+    perplexity: float
+    tokens: int
+    seconds: float
+
+
+class CheckpointEvent(Event):
+    """A checkpoint was committed, restored, deleted by retention, or could not be used."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    action: Literal["committed", "restored", "deleted", "failed", "corrupt"]
+    step: int
+    path: str
+    size_bytes: int | None = None
+    seconds: float | None = None
+    message: str | None = None
+
+
+class LogEvent(Event):
+    """One log line."""
+
+    kind: Literal["log"] = "log"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    message: str
+
+
+class EffectiveEvent(Event):
+    """What really ran, as the trainer found it: devices, mesh, precision, kernels, versions, corpus."""
+
+    kind: Literal["effective"] = "effective"
+    settings: dict[str, Any]
+
+
+class SampleEvent(Event):
+    """Text the model wrote."""
+
+    kind: Literal["sample"] = "sample"
+    step: int
+    prompt: str
+    text: str
+
+
+class FinishedEvent(Event):
+    """The attempt's last words: why it ends. The exit code says the same."""
+
+    kind: Literal["finished"] = "finished"
+    cause: Cause
+    step: int
+    message: str
+
+
+AnyEvent = Annotated[
+    PhaseEvent | StepEvent | EvalEvent | CheckpointEvent | LogEvent | EffectiveEvent | SampleEvent | FinishedEvent,
+    Field(discriminator="kind"),
+]
+
+
+class Report(Value):
+    """One batch of events from one process of one attempt."""
+
+    attempt: int = Field(ge=1)
+    seq: int = Field(ge=1, description="1, 2, 3, ... within (attempt, process).")
+    process: int = Field(0, ge=0, description="Index of the trainer process.")
+    sent_at: datetime
+    events: list[AnyEvent] = Field(max_length=MAX_EVENTS)
+
+
+class ReportReceipt(Value):
+    """The control plane's answer."""
+
+    accepted: bool = Field(description="False: a repeat, already stored.")
+    seq: int = Field(description="Highest number stored for this attempt and process.")
+    directive: Directive = Field("continue", description="save: checkpoint now and go on; stop: end as cancelled.")
+    save: bool = Field(True, description="With stop: checkpoint before ending.")

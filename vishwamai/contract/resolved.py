@@ -1,0 +1,118 @@
+"""A resolved job: what was asked, what will run, and why the two differ."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vishwamai.contract.base import Value
+from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.problems import Notice
+
+Platform = Literal["tpu", "cpu", "gpu"]
+ComputeType = Literal["bfloat16", "float32"]
+MESH_AXES = ("data", "fsdp", "sequence", "model")
+"""Mesh axes from the slowest network to the fastest."""
+
+
+class SiteDefaults(Value):
+    """What the site adds to a config: where jobs run and what they get when they do not say."""
+
+    platform: Platform = "tpu"
+    accelerator: str | None = Field(None, description="Generation to prefer where several fit.")
+
+
+class Decision(Value):
+    """One setting whose effective value needs a word: chosen, derived, or other than requested."""
+
+    setting: str = Field(description="Dotted name, e.g. 'tpu.mesh_shape' or 'execution.attention'.")
+    requested: Any = Field(None, description="What the config said; null when it said nothing.")
+    effective: Any = Field(description="What runs.")
+    why: str
+
+
+class Hardware(Value):
+    """The slice (or slices) that the job occupies."""
+
+    platform: Platform = Field(description="Where the processes run; 'cpu' rehearses the slice on virtual devices.")
+    accelerator: str = Field(description="Generation: v3, v4, v5e, v5p, v6e, tpu7x.")
+    accelerator_label: str = Field(description="GKE's cloud.google.com/gke-tpu-accelerator.")
+    machine_type: str
+    topology: str
+    chips_per_slice: int
+    hosts_per_slice: int
+    chips_per_host: int
+    devices_per_chip: int
+    num_slices: int
+    spot: bool
+
+    @property
+    def hosts(self) -> int:
+        """Hosts of all slices."""
+        return self.hosts_per_slice * self.num_slices
+
+    @property
+    def devices(self) -> int:
+        """JAX devices of all slices."""
+        return self.chips_per_slice * self.devices_per_chip * self.num_slices
+
+
+class Mesh(Value):
+    """Devices along each mesh axis."""
+
+    data: int = 1
+    fsdp: int = 1
+    sequence: int = 1
+    model: int = 1
+
+    @property
+    def devices(self) -> int:
+        """Product of all axes."""
+        return self.data * self.fsdp * self.sequence * self.model
+
+
+class Precision(Value):
+    """Number formats of the step."""
+
+    compute: ComputeType = Field(description="Activations and matrix products.")
+    parameters: Literal["float32"] = Field("float32", description="Master weights and optimizer state.")
+    loss_scale: Literal["none", "dynamic"] = "none"
+
+
+class Execution(Value):
+    """How the step is computed."""
+
+    attention: Literal["dense", "blockwise"]
+    attention_block: int
+    remat: Literal["none", "full"] = Field(description="'full' recomputes each block in the backward pass.")
+    loss_chunk_tokens: int = Field(description="Tokens whose logits exist at one time.")
+    weight_axes: list[str] = Field(description="Mesh axes that split weights and optimizer state; [] keeps full copies.")
+
+
+class Batch(Value):
+    """How many sequences and tokens make one optimizer step."""
+
+    sequences_per_micro_batch: int = Field(description="Over all devices, in one forward pass.")
+    accumulation: int
+    sequences_per_step: int
+    tokens_per_step: int
+
+
+class ResolvedJob(Value):
+    """All that a launcher and a trainer need; written to the job's `resolved.json`."""
+
+    version: Literal[1] = 1
+    requested: dict[str, Any] = Field(description="The config verbatim.")
+    effective: TrainingConfig = Field(description="The config with every choice made; resolving it again changes nothing.")
+    hardware: Hardware
+    mesh: Mesh
+    precision: Precision
+    execution: Execution
+    batch: Batch
+    parameters: int = Field(description="Trainable parameters of the model.")
+    decisions: list[Decision]
+    warnings: list[Notice]
+
+    @property
+    def blockers(self) -> list[Notice]:
+        """Warnings that forbid launching."""
+        return [notice for notice in self.warnings if notice.blocks_launch]
