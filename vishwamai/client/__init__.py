@@ -1,0 +1,16 @@
+"""The Python SDK: `Client` speaks to a control plane and returns the contract's own values."""
+
+from vishwamai.client.errors import ApiError, ClientError, Conflict, InvalidRequest, NotFound, ServerFault, Unreachable
+from vishwamai.client.http import DEFAULT_SERVER, Client
+
+__all__ = [
+    "DEFAULT_SERVER",
+    "ApiError",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "InvalidRequest",
+    "NotFound",
+    "ServerFault",
+    "Unreachable",
+]

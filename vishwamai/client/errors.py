@@ -1,0 +1,64 @@
+"""What can go wrong between a caller and the control plane, one class for each thing a caller may do about it."""
+
+from vishwamai.contract.problems import Notice, Problem, ProblemDocument
+
+
+class ClientError(Exception):
+    """Everything this SDK raises."""
+
+
+class Unreachable(ClientError):
+    """Nothing that answers at the server's address: a refused connection, a lost one, a time-out, a gateway's 503."""
+
+    def __init__(self, server: str, why: str) -> None:
+        self.server = server
+        self.why = why
+        super().__init__(f"no control plane at {server} ({why}); start one with: vishwamai serve")
+
+
+class ApiError(ClientError):
+    """The control plane answered with a problem document."""
+
+    def __init__(self, problem: ProblemDocument) -> None:
+        self.problem = problem
+        super().__init__(f"{problem.title}: {problem.detail}" if problem.detail else problem.title)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.problem.status
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Every place of the request that is wrong."""
+        return self.problem.errors
+
+    @property
+    def warnings(self) -> list[Notice]:
+        """What the author should know besides."""
+        return self.problem.warnings
+
+
+class InvalidRequest(ApiError):
+    """The request is at fault (4xx): mend the config or the arguments."""
+
+
+class NotFound(ApiError):
+    """No such job, checkpoint or page (404)."""
+
+
+class Conflict(ApiError):
+    """The job's state does not allow it, or the idempotency key belongs to another config (409)."""
+
+
+class ServerFault(ApiError):
+    """The control plane is at fault (5xx), or what answers is not a control plane."""
+
+
+def error_from(problem: ProblemDocument) -> ApiError:
+    """The exception for a problem document, by its status."""
+    if problem.status == 404:
+        return NotFound(problem)
+    if problem.status == 409:
+        return Conflict(problem)
+    return InvalidRequest(problem) if 400 <= problem.status < 500 else ServerFault(problem)
