@@ -54,12 +54,20 @@ list-rest:
 $(REAL_PARTS:%=test-%): test-%: setup
 	@$(PY) -m pytest -m $* $(ARGS)
 
-.PHONY: check
-check: setup ## formatting, lint, types, import walls, what may be committed
+# make -k check  goes on after a failure, and so shows everything there is to repair.
+CHECKS := check-format check-lint check-types check-walls check-repository
+.PHONY: check $(CHECKS)
+check: $(CHECKS) ## formatting, lint, types, import walls, what may be committed
+$(CHECKS): setup
+check-format:
 	@.venv/bin/ruff format --check
+check-lint:
 	@.venv/bin/ruff check
+check-types:
 	@.venv/bin/mypy $(SOURCES)
+check-walls:
 	@.venv/bin/lint-imports
+check-repository:
 	@$(PY) scripts/check_repository.py
 
 .PHONY: fix

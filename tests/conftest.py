@@ -5,7 +5,9 @@ import os
 # Eight virtual CPU devices, so that every mesh is a real mesh. Must be set before anything imports jax,
 # and is inherited by the trainers that tests start.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+DEVICES = "--xla_force_host_platform_device_count=8"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
 
 import pytest
 from hypothesis import HealthCheck, settings
