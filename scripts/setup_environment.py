@@ -61,7 +61,9 @@ def uv_environment() -> dict[str, str]:
     """Return the environment in which uv asks the same registry as pip is configured to ask."""
     environment = dict(os.environ)
     listing = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
-    for line in listing.stdout.splitlines():  # global.index-url='...', install.cert='...' or :env:.find-links='...'
+    # What pip's environment variables say comes last, because it counts most.
+    for line in sorted(listing.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
+        # global.index-url='...', install.cert='...' or :env:.find-links='...'
         name, _, value = line.partition("=")
         variable = UV_NAME_OF_PIP_SETTING.get(name.rpartition(".")[2])
         if variable is None or variable in os.environ:
