@@ -1,0 +1,164 @@
+"""Text to token ids and back: bytes, or a tokenizer.json of Hugging Face `tokenizers`."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tokenizers as huggingface
+
+from trainer.errors import UserError
+from vishwamai.contract.config import ModelSection, SequenceSection
+
+Ids = np.ndarray
+"""One-dimensional integer array of token ids."""
+
+BYTE = "byte"
+_BYTE_VOCABULARY = 258
+
+
+class Tokenizer(Protocol):
+    """What turns text into ids below `vocab_size`; `encode` adds no special tokens."""
+
+    @property
+    def name(self) -> str:
+        """What data.tokenizer said."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+
+    @property
+    def eos_id(self) -> int:
+        """Ends a document."""
+
+    @property
+    def pad_id(self) -> int:
+        """Fills the end of a short row."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 that differs whenever the ids of some text may differ."""
+
+    def encode(self, text: str) -> Ids:
+        """The ids of one text."""
+
+    def encode_many(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text."""
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        """The text of ids; eos, pad and ids that stand for nothing are left out."""
+
+    def describe(self, token_id: int) -> str:
+        """How one token reads, for people."""
+
+
+class ByteTokenizer:
+    """UTF-8 bytes. pad and eos keep their ids; the 256 bytes take the others below 258, in order."""
+
+    def __init__(self, eos_id: int, pad_id: int) -> None:
+        self.name = BYTE
+        self.vocab_size = _BYTE_VOCABULARY
+        self.eos_id = eos_id
+        self.pad_id = pad_id
+        self.fingerprint = hashlib.sha256(f"byte eos={eos_id} pad={pad_id}".encode()).hexdigest()
+        free = np.setdiff1d(np.arange(_BYTE_VOCABULARY), [eos_id, pad_id])
+        self._id_of_byte = free[:256].astype(np.uint16)
+        self._byte_of_id = np.full(_BYTE_VOCABULARY, -1)
+        self._byte_of_id[self._id_of_byte] = np.arange(256)
+
+    def encode(self, text: str) -> Ids:
+        """The ids of one text."""
+        return self._id_of_byte[np.frombuffer(text.encode(), np.uint8)]
+
+    def encode_many(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        """The text of ids; bytes that are not UTF-8 become U+FFFD."""
+        found = np.asarray(ids, dtype=np.int64)
+        values = self._byte_of_id[found[(found >= 0) & (found < _BYTE_VOCABULARY)]]
+        return values[values >= 0].astype(np.uint8).tobytes().decode(errors="replace")
+
+    def describe(self, token_id: int) -> str:
+        """How one token reads."""
+        return {self.eos_id: "<eos>", self.pad_id: "<pad>"}.get(token_id) or self.decode([token_id])
+
+
+class HuggingFaceTokenizer:
+    """A tokenizer.json; its own post-processing (<s> and the like) is not applied."""
+
+    def __init__(self, name: str, content: bytes, eos_id: int, pad_id: int) -> None:
+        self._tokenizer = huggingface.Tokenizer.from_buffer(content)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.name = name
+        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.eos_id = eos_id
+        self.pad_id = pad_id
+        self.fingerprint = hashlib.sha256(content + f" eos={eos_id} pad={pad_id}".encode()).hexdigest()
+
+    def encode(self, text: str) -> Ids:
+        """The ids of one text."""
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def encode_many(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, found in parallel."""
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        """The text of ids."""
+        kept = [int(i) for i in ids if 0 <= i < self.vocab_size and i not in (self.eos_id, self.pad_id)]
+        return self._tokenizer.decode(kept, skip_special_tokens=True)
+
+    def describe(self, token_id: int) -> str:
+        """How one token reads."""
+        return self._tokenizer.id_to_token(token_id) or "<unused>"
+
+
+def open_tokenizer(location: str, sequence: SequenceSection) -> Tokenizer:
+    """The tokenizer that data.tokenizer names.
+
+    Raises:
+      UserError: the file cannot be used, or a special token of `sequence` lies beyond the vocabulary.
+    """
+    tokenizer = _open(location, sequence)
+    for field, token_id in (("eos_token_id", tokenizer.eos_id), ("pad_token_id", tokenizer.pad_id)):
+        if token_id >= tokenizer.vocab_size:
+            raise UserError(
+                f"sequence.{field} is {token_id}, but the tokenizer {location!r} has only the ids 0 to "
+                f"{tokenizer.vocab_size - 1}: set sequence.{field} to one of these"
+            )
+    return tokenizer
+
+
+def _open(location: str, sequence: SequenceSection) -> Tokenizer:
+    if location == BYTE:
+        return ByteTokenizer(sequence.eos_token_id, sequence.pad_token_id)
+    path = Path(location).expanduser()
+    if path.is_dir():
+        path /= "tokenizer.json"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"data.tokenizer: cannot read {str(path)!r} ({error.strerror}): give 'byte' or the path of a tokenizer.json"
+        ) from error
+    try:
+        return HuggingFaceTokenizer(location, content, sequence.eos_token_id, sequence.pad_token_id)
+    except Exception as error:  # the library raises bare Exception and ValueError alike
+        raise UserError(
+            f"data.tokenizer: {str(path)!r} is not a tokenizer.json of Hugging Face tokenizers ({error})"
+        ) from error
+
+
+def check_fits(tokenizer: Tokenizer, model: ModelSection) -> None:
+    """Raises UserError when the model has too few ids for the tokenizer."""
+    if tokenizer.vocab_size > model.vocab_size:
+        raise UserError(
+            f"the tokenizer {tokenizer.name!r} has {tokenizer.vocab_size} tokens, but model.vocab_size is "
+            f"{model.vocab_size}: set model.vocab_size to at least {tokenizer.vocab_size}"
+        )
