@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import Cause, JobState
@@ -50,9 +50,47 @@ class JobRecord:
     retried_at_attempt: int = 0
     """Number of attempts there were when the user last retried; restarts are counted from there."""
     restore_step: int | None = None
-    """Checkpoint chosen for the next attempt by a retry; None: the newest."""
+    """Checkpoint chosen by a retry for the attempt numbered retried_at_attempt + 1; None: the newest."""
+    ended_at: datetime | None = None
+    """When it came into a terminal state."""
 
     @property
     def attempt(self) -> AttemptRecord | None:
         """The newest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRecord:
+    """How far a job has come, from the newest report about each thing."""
+
+    step: int = 0
+    phase: str | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    tokens: int = 0
+    tokens_per_second: float | None = None
+    step_seconds: float | None = None
+    reported_at: datetime | None = None
+    effective: dict[str, Any] = field(default_factory=dict)
+    """What the trainer says really ran."""
+    sample: str | None = None
+    """Text the model wrote last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a launcher sees of one attempt."""
+
+    job_id: str
+    attempt: int
+    phase: Literal["absent", "pending", "running", "exited"]
+    """absent: never launched or gone without a trace; pending: asked for, no process yet."""
+    exit_codes: dict[int, int] = field(default_factory=dict)
+    """Exit codes by process index once exited; negative for a signal. May be empty when nobody saw the end."""
+    ended_at: datetime | None = None
+    last_lines: tuple[str, ...] = ()
+    """Last lines the processes printed, captured before they are lost."""
+    message: str = ""
+    """Why it is pending or gone, in one sentence, when the launcher knows."""

@@ -1,9 +1,9 @@
-"""What reconcile needs of a launcher. Every call may be repeated: names are deterministic, so repeating changes nothing."""
+"""What reconcile needs of a launcher. Names are deterministic, so every call may be repeated."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
+from service.records import Observation
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -16,23 +16,6 @@ class Launch:
     resolved: ResolvedJob
     reports_token: str
     """The job's own credential for POST /jobs/{id}/reports."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a launcher sees of one attempt."""
-
-    job_id: str
-    attempt: int
-    phase: Literal["absent", "pending", "running", "exited"]
-    """absent: never launched or gone without a trace; pending: asked for, no process yet."""
-    exit_codes: dict[int, int] = field(default_factory=dict)
-    """Exit codes by process index once exited; negative for a signal. May be empty when nobody saw the end."""
-    ended_at: datetime | None = None
-    last_lines: tuple[str, ...] = ()
-    """Last lines the processes printed, captured before they are lost."""
-    message: str = ""
-    """Why it is pending or gone, in one sentence, when the launcher knows."""
 
 
 class Launcher(Protocol):
@@ -58,3 +41,6 @@ class Launcher(Protocol):
 
 class LaunchError(Exception):
     """The place refused; the message says why, for the job's owner."""
+
+
+__all__ = ["Launch", "LaunchError", "Launcher", "Observation"]

@@ -1,0 +1,7 @@
+"""Where jobs live. Only this package speaks SQL; everyone else calls Store."""
+
+from service.storage.database import DatabaseError
+from service.storage.errors import FencedAttempt, ForbiddenMove, KeyReused, UnknownJob
+from service.storage.store import JobFilter, Store
+
+__all__ = ["DatabaseError", "FencedAttempt", "ForbiddenMove", "JobFilter", "KeyReused", "Store", "UnknownJob"]

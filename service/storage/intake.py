@@ -1,0 +1,193 @@
+"""Taking in a trainer's report: each event to its table, once, and the job's state after it."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from service.records import Stop
+from service.storage import life, logs
+from service.storage.errors import FencedAttempt
+from service.storage.rows import add_event, lock_job, newest_attempt, put
+from service.storage.tables import attempts, checkpoints, evals, progress, report_cursors, steps
+from vishwamai.contract.reports import (
+    AnyEvent,
+    CheckpointEvent,
+    EffectiveEvent,
+    EvalEvent,
+    FinishedEvent,
+    LogEvent,
+    PhaseEvent,
+    Report,
+    SampleEvent,
+    StepEvent,
+)
+from vishwamai.contract.states import JobState
+
+_GETTING_READY = {"starting", "restoring", "compiling"}
+_NOT_RUNNING_YET = {JobState.QUEUED, JobState.PROVISIONING, JobState.STARTING, JobState.RESTARTING}
+_STEP_COLUMNS = (
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens",
+    "tokens_per_second",
+    "step_seconds",
+    "data_wait_seconds",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a report, and what the job's owner wants."""
+
+    accepted: bool
+    """False: a repeat, already stored."""
+    seq: int
+    """Highest number stored for this attempt and process."""
+    state: JobState
+    stop: Stop | None
+
+
+def store_report(connection: Connection, job_id: str, report: Report, now: datetime, *, log_bytes: int) -> Receipt:
+    """Stores the report's events unless they are stored already. Raises UnknownJob, FencedAttempt."""
+    job, attempt = lock_job(connection, job_id), newest_attempt(connection, job_id)
+    if attempt is None or attempt.number != report.attempt:
+        raise FencedAttempt(job_id, report.attempt, attempt.number if attempt else 0)
+    key = {"job_id": job_id, "attempt": report.attempt, "process": report.process}
+    query = select(report_cursors.c.seq).where(*(report_cursors.c[name] == value for name, value in key.items()))
+    stored = connection.execute(query).scalar_one_or_none() or 0
+    if report.seq <= stored:
+        return Receipt(False, stored, JobState(job.state), job.stop)
+    put(connection, report_cursors, key, {"seq": report.seq})
+    intake = _Intake(connection, report, now, attempt, JobState(job.state))
+    for event in report.events:
+        intake.take(event)
+    intake.flush(log_bytes)
+    return Receipt(True, report.seq, intake.state, job.stop)
+
+
+@dataclass(slots=True)
+class _Intake:
+    """One report on its way into the tables; rows that several events touch are written once, by flush."""
+
+    connection: Connection
+    report: Report
+    now: datetime
+    attempt: Row[Any]
+    state: JobState
+    lines: list[LogEvent] = field(default_factory=list)
+    step_rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    life: dict[str, Any] = field(default_factory=dict)
+    """Columns of the attempt that changed."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The attempt's key."""
+        return {"job_id": self.attempt.job_id, "attempt": self.attempt.number}
+
+    def take(self, event: AnyEvent) -> None:
+        """Sorts one event to where it belongs."""
+        match event:
+            case LogEvent():
+                self.lines.append(event)
+            case StepEvent():
+                self._step(event)
+            case PhaseEvent():
+                self._phase(event)
+            case EvalEvent():
+                self._eval(event)
+            case CheckpointEvent():
+                self._checkpoint(event)
+            case EffectiveEvent():
+                self.progress["effective"] = _plain(event)["settings"]
+                self._tell(event, "What really runs, as the trainer found it.")
+            case SampleEvent():
+                self.progress["sample"] = event.text
+                self._tell(event, f"Sample at step {event.step}.")
+            case FinishedEvent():
+                self._finished(event)
+
+    def flush(self, log_bytes: int) -> None:
+        """Writes what was gathered."""
+        if self.step_rows:
+            same = [steps.c[name] == value for name, value in self.key.items()]
+            parameters = [{"at": step} for step in self.step_rows]
+            self.connection.execute(delete(steps).where(*same, steps.c.step == bindparam("at")), parameters)
+            self.connection.execute(insert(steps), list(self.step_rows.values()))
+        if self.life:
+            where = (attempts.c.job_id == self.attempt.job_id, attempts.c.number == self.attempt.number)
+            self.connection.execute(update(attempts).where(*where).values(**self.life))
+        if self.progress:
+            put(self.connection, progress, {"job_id": self.attempt.job_id}, self.progress | {"reported_at": self.now})
+        job_id, number = self.attempt.job_id, self.attempt.number
+        logs.append(self.connection, job_id, number, self.report.process, self.lines, cap=log_bytes)
+
+    def _step(self, event: StepEvent) -> None:
+        values = {name: getattr(event, name) for name in _STEP_COLUMNS}
+        self.step_rows[event.step] = {**self.key, "step": event.step, "time": event.time, **values}
+        for name in ("step", "loss", "learning_rate", "tokens", "tokens_per_second", "step_seconds"):
+            self.progress[name] = getattr(event, name)
+        self.life["last_step"] = event.step
+        self._trains()
+
+    def _phase(self, event: PhaseEvent) -> None:
+        self.progress |= {"phase": event.phase, "step": event.step}
+        self._tell(event, event.message or f"{event.phase.capitalize()} at step {event.step}.")
+        if event.phase == "training":
+            self._trains()
+        elif event.phase in _GETTING_READY and self.state in _NOT_RUNNING_YET:
+            self._move(JobState.STARTING, event.phase, event.message or f"The trainer is {event.phase}.")
+
+    def _trains(self) -> None:
+        """The attempt is past its start: the job runs, and what it trains from here on is its own."""
+        if self.attempt.first_step is None and "first_step" not in self.life:
+            resumed_from = self.life.get("resumed_from", self.attempt.resumed_from)
+            self.life["first_step"] = (resumed_from or 0) + 1
+        if self.state in _NOT_RUNNING_YET:
+            if self.state is JobState.QUEUED:  # a quick trainer reports before reconcile has noted its start
+                self._move(JobState.STARTING, "starting", "The trainer is starting.")
+            self._move(JobState.RUNNING, "training", "Training.")
+
+    def _eval(self, event: EvalEvent) -> None:
+        values = event.model_dump(include={"time", "loss", "perplexity", "tokens", "seconds"})
+        put(self.connection, evals, {**self.key, "name": event.name, "step": event.step}, values)
+        self.progress["eval_loss"] = event.loss
+        self._tell(event, f"Evaluation at step {event.step}: loss {event.loss:.4f}, perplexity {event.perplexity:.2f}.")
+
+    def _checkpoint(self, event: CheckpointEvent) -> None:
+        key = {"job_id": self.attempt.job_id, "step": event.step}
+        if event.action == "committed":
+            values = {"attempt": self.attempt.number, "committed_at": event.time}
+            values |= event.model_dump(include={"path", "size_bytes", "seconds"})
+            put(self.connection, checkpoints, key, values)
+        elif event.action in {"deleted", "corrupt"}:
+            self.connection.execute(delete(checkpoints).where(*(checkpoints.c[c] == v for c, v in key.items())))
+        elif event.action == "restored":
+            self.life["resumed_from"] = self.progress["step"] = event.step
+        self._tell(event, event.message or f"Checkpoint of step {event.step} {event.action}.")
+
+    def _finished(self, event: FinishedEvent) -> None:
+        # The first process speaks for the run; another's last words count only while nobody else's do.
+        if self.report.process == 0 or self.attempt.reported_cause is None:
+            self.life |= {"reported_cause": event.cause, "reported_message": event.message}
+        self._tell(event, event.message)
+
+    def _move(self, state: JobState, code: str, reason: str) -> None:
+        # A report that arrives after the end was seen tells of the past.
+        if self.attempt.ended_at is None:
+            life.move(self.connection, self.attempt.job_id, state, code, reason, self.now)
+            self.state = state
+
+    def _tell(self, event: AnyEvent, message: str) -> None:
+        data = {name: value for name, value in _plain(event).items() if name not in {"kind", "time", "message"}}
+        add_event(self.connection, self.attempt.job_id, event.time, self.attempt.number, event.kind, message, data)
+
+
+def _plain(event: AnyEvent) -> dict[str, Any]:
+    """The event as JSON has it: a value that is no number becomes null."""
+    plain: dict[str, Any] = json.loads(event.model_dump_json())
+    return plain

@@ -1,0 +1,70 @@
+"""Metrics over steps, put together from all attempts.
+
+An attempt that resumed at step s trains s + 1, s + 2, ... anew: what earlier attempts wrote beyond s is superseded. Rows
+are not deleted for this; the reader keeps, of attempt a, the steps up to the least resume point of the attempts after a.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, Table, select
+
+from service.storage.tables import attempts, evals, steps
+
+STEP_METRICS = (
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens",
+    "tokens_per_second",
+    "step_seconds",
+    "data_wait_seconds",
+)
+EVAL_METRICS = ("loss", "perplexity")
+
+
+class Point(NamedTuple):
+    """A metric's value at one step."""
+
+    step: int
+    time: datetime
+    value: float
+
+
+def read(connection: Connection, job_id: str, names: Collection[str] | None) -> dict[str, list[Point]]:
+    """Points by rising step of the metrics named, or of all; those of evaluations are called "<evaluation>_loss"."""
+    limits = _last_valid_steps(connection, job_id)
+    found: dict[str, list[Point]] = {}
+
+    def keep(name: str, row: RowMapping, value: float | None) -> None:
+        if value is not None and math.isfinite(value) and (names is None or name in names):
+            found.setdefault(name, []).append(Point(row["step"], row["time"], float(value)))
+
+    if names is None or not set(names).isdisjoint(STEP_METRICS):
+        for row in _valid_rows(connection, steps, job_id, limits):
+            for name in STEP_METRICS:
+                keep(name, row, row[name])
+    if names is None or not set(names) <= set(STEP_METRICS):
+        for row in _valid_rows(connection, evals, job_id, limits):
+            for metric in EVAL_METRICS:
+                keep(f"{row['name']}_{metric}", row, row[metric])
+    return found
+
+
+def _valid_rows(connection: Connection, table: Table, job_id: str, limits: Mapping[int, float]) -> list[Any]:
+    query = select(table).where(table.c.job_id == job_id).order_by(table.c.step, table.c.attempt)
+    return [row for row in connection.execute(query).mappings() if row["step"] <= limits[row["attempt"]]]
+
+
+def _last_valid_steps(connection: Connection, job_id: str) -> dict[int, float]:
+    """By attempt, the last step that no later attempt has trained anew."""
+    query = select(attempts.c.number, attempts.c.first_step).where(attempts.c.job_id == job_id)
+    limits: dict[int, float] = {}
+    limit = math.inf
+    for number, first_step in connection.execute(query.order_by(attempts.c.number.desc())).tuples():
+        limits[number] = limit
+        if first_step is not None:
+            limit = min(limit, first_step - 1)
+    return limits
