@@ -1,0 +1,6 @@
+"""The decoder: its weights, described once, and its forward pass."""
+
+from trainer.model.decoder import Computation, Decoder
+from trainer.model.parameters import Description, Params, describe, init_params
+
+__all__ = ["Computation", "Decoder", "Description", "Params", "describe", "init_params"]

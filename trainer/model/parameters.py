@@ -1,0 +1,58 @@
+"""A model's parameters as a pytree of nested dicts, described without making them.
+
+A module states each weight once: shape, dtype, logical axes and initializer. Everything else reads that description:
+initialization, placement on the mesh, weight decay, restoring and counting.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+from flax.nnx.traversals import unflatten_mapping
+
+from trainer.mesh import Sharding
+from trainer.model.decoder import Decoder
+from vishwamai.contract.config import ModelSection
+
+Params = dict[str, Any]
+"""Nested dicts of float32 arrays."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model's parameters look like."""
+
+    graph: nnx.GraphDef[Decoder]
+    """The model without its weights: `nnx.merge(graph, params)` is the model."""
+    shapes: Params
+    """jax.ShapeDtypeStruct for each parameter."""
+    axes: Params
+    """Tuple of logical axis names for each parameter."""
+
+    @property
+    def count(self) -> int:
+        """Number of trainable parameters."""
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.shapes))
+
+    def shardings(self, sharding: Sharding) -> Params:
+        """Where each parameter lives."""
+        return jax.tree.map(lambda leaf, axes: sharding.named(axes, leaf.shape), self.shapes, self.axes)
+
+    def matrices(self) -> Params:
+        """True for weight matrices, embedding tables among them; False for norm scales."""
+        return jax.tree.map(lambda _, axes: "norm" not in axes, self.shapes, self.axes)
+
+
+def describe(config: ModelSection) -> Description:
+    """The description of a decoder's parameters; allocates nothing."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
+    shapes = nnx.to_pure_dict(state)
+    axes = unflatten_mapping({path: weight.out_sharding for path, weight in nnx.to_flat_state(state)})
+    return Description(graph, shapes, axes)
+
+
+def init_params(config: ModelSection, key: jax.Array) -> Params:
+    """Fresh parameters; the values depend on config and key alone, not on the mesh."""
+    return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
