@@ -1,9 +1,9 @@
 """Devices as a mesh, and the one table that says what each mesh axis splits.
 
-Arrays name their axes by meaning ("embed", "heads", "batch", ...). `sharding_rules` maps those logical axes to mesh axes:
-batch over data and fsdp, sequence over sequence, heads, MLP and vocabulary over model, and the weights' embed axis over
-whatever the job splits its weights by. Everything else about distribution follows from that table: XLA's partitioner
-inserts the collectives.
+Arrays name their axes by meaning ("embed", "heads", "batch", ...). `sharding_rules` maps those logical axes to mesh
+axes: batch over data and fsdp, sequence over sequence, heads, MLP and vocabulary over model, and the weights' embed
+axis over whatever the job splits its weights by. Everything else about distribution follows from that table: XLA's
+partitioner inserts the collectives.
 """
 
 from collections.abc import Sequence
@@ -79,8 +79,8 @@ class Sharding:
     def named(self, axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
         """Where an array of this shape lives; `axes` names each dimension, None keeps one whole.
 
-        A mesh axis that does not divide a dimension of a weight leaves it whole: small or odd weights are cheaper copied
-        than padded. Batch and sequence must divide, because uneven shares would leave devices idle.
+        A mesh axis that does not divide a dimension of a weight leaves it whole: small or odd weights are cheaper
+        copied than padded. Batch and sequence must divide, because uneven shares would leave devices idle.
         """
         spec = PartitionSpec(*(self._split(axis, size) for axis, size in zip(axes, shape, strict=True)))
         return NamedSharding(self.mesh, spec)

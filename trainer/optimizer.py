@@ -6,8 +6,8 @@
 
 Decay is for weight matrices, the embedding tables among them, and not for norm scales.
 
-Update s = 0, 1, ..., max_steps - 1 uses rate(s). With W warm-up steps the rate rises from peak / W at s = 0 to the peak at
-s = W - 1, and from there goes down to peak * min_learning_rate_ratio exactly at the last update:
+Update s = 0, 1, ..., max_steps - 1 uses rate(s). With W warm-up steps the rate rises from peak / W at s = 0 to the peak
+at s = W - 1, and from there goes down to peak * min_learning_rate_ratio exactly at the last update:
 
     linear, cosine   over all the remaining updates
     wsd              stays at the peak, then falls linearly over the last decay_fraction of max_steps (Hu et al. 2024)

@@ -2,8 +2,8 @@
 
     loss = sum over the step's tokens of w (-log p(target)) / sum of w
 
-A step's [sequences_per_step, T] tokens are visited in `accumulation` micro-batches. Gradients of the *sums* are added up
-and divided once by all weights, so that a step's result does not depend on how its tokens fall into micro-batches.
+A step's [sequences_per_step, T] tokens are visited in `accumulation` micro-batches. Gradients of the *sums* are added
+up and divided once by all weights, so that a step's result does not depend on how its tokens fall into micro-batches.
 
 Nothing here talks to the host: a step is one compiled program on the whole mesh. Its dropout follows from (seed, step)
 alone, so a resumed run repeats what the first one would have done.
@@ -27,10 +27,10 @@ from vishwamai.contract.resolved import ResolvedJob
 
 
 class TrainState(NamedTuple):
-    """All that training carries from step to step."""
+    """All that training carries from step to step; trees of its shapes and of its placements have the same form."""
 
-    step: jax.Array
-    """int32: optimizer steps done."""
+    step: Any
+    """int32 scalar: optimizer steps done."""
     params: Params
     opt_state: Any
 
@@ -186,14 +186,10 @@ def _make_loss(
 
     def loss(params: Params, batch: Batch, dropout_key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         decoder: Decoder = nnx.merge(description.graph, params)
-        hidden = decoder(batch.inputs, batch.positions, batch.segments, how, dropout_key)
-        return cross_entropy(
-            hidden,
-            decoder.output_table(how),
-            batch.targets,
-            batch.weights,
-            chunk_tokens=job.execution.loss_chunk_tokens * shares,
-        )
+        inputs, targets, segments, positions, weights = map(jnp.asarray, batch)
+        hidden = decoder(inputs, positions, segments, how, dropout_key)
+        chunk_tokens = job.execution.loss_chunk_tokens * shares
+        return cross_entropy(hidden, decoder.output_table(how), targets, weights, chunk_tokens=chunk_tokens)
 
     return loss
 
@@ -209,7 +205,7 @@ def _split(batch: Batch, count: int, mesh: Mesh) -> Batch:
         S, T = field.shape
         return jax.lax.with_sharding_constraint(field.reshape(S // count, count, T).swapaxes(0, 1), place)
 
-    return Batch(*(split(field) for field in batch))
+    return Batch(*(split(jnp.asarray(field)) for field in batch))
 
 
 def _state_shapes(job: ResolvedJob) -> TrainState:

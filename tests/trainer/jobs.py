@@ -37,7 +37,7 @@ def tiny_job(
 ) -> ResolvedJob:
     """A job of a few thousand parameters on CPU; `sections` are laid over SECTIONS, field by field.
 
-    `mesh` names the devices along each axis (others 1); `micro_batch` is the sequences in one forward pass, all devices.
+    `mesh` names the devices along each axis (others 1); `micro_batch` is the sequences in a forward pass, all devices.
     """
     names = SECTIONS.keys() | sections.keys()
     requested = {name: SECTIONS.get(name, {}) | sections.get(name, {}) for name in sorted(names)}

@@ -5,12 +5,12 @@ Forward, for each block j of keys (Milakov and Gimelshein 2018; Rabe and Staats 
     s = q k_j^T / sqrt(D)          m' = max(m, max_s s)        p = exp(s - m')
     l <- l exp(m - m') + sum_s p   o <- o exp(m - m') + p v_j  m <- m'
 
-and finally o / l. Only o and the row's log-sum-exp, L = m + log l, are kept. Backward recomputes p = exp(s - L) block by
-block; with delta = sum_d o do:
+and finally o / l. Only o and the row's log-sum-exp, L = m + log l, are kept. Backward recomputes p = exp(s - L) block
+by block; with delta = sum_d o do:
 
     dv_j = p^T do    ds = p (do v_j^T - delta) / sqrt(D)    dq += ds k_j    dk_j = ds^T q
 
-Shapes: q [B, K, G, T, D] (K key heads, G query heads to each), k_j and v_j [B, block, K, D], s and p [B, K, G, T, block].
+Shapes: q [B, K, G, T, D] (K key heads, G query heads to each), k_j, v_j [B, block, K, D], s and p [B, K, G, T, block].
 The last block is padded with keys of segment 0, which nobody sees. A row that sees nothing has l = 0 and gives 0.
 """
 
@@ -24,6 +24,9 @@ from trainer.attention.dense import MASKED, visible
 Blocks = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """Scanned over the blocks of keys: k, v [n, B, block, K, D], segments [n, B, block], key index [n, block]."""
 
+Running = tuple[jax.Array, jax.Array, jax.Array]
+"""o [B, K, G, T, D], m and l [B, K, G, T]."""
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def blockwise_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, block: int) -> jax.Array:
@@ -34,11 +37,10 @@ def blockwise_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.
 def _forward(
     q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, block: int
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    B, T, H, D = q.shape
     queries = _group(q, k.shape[2])
-    rows = queries.shape[:-1]
+    *rows, _ = queries.shape
 
-    def one_block(carry: tuple[jax.Array, ...], keys: Blocks) -> tuple[tuple[jax.Array, ...], None]:
+    def one_block(carry: Running, keys: Blocks) -> tuple[Running, None]:
         out, highest, total = carry
         scores, mask = _scores(queries, segments, keys)
         new_highest = jnp.maximum(highest, scores.max(-1))
@@ -47,7 +49,7 @@ def _forward(
         values = jnp.einsum("bkgts,bskd->bkgtd", p.astype(v.dtype), keys[1], preferred_element_type=jnp.float32)
         return (out * rescale[..., None] + values, new_highest, total * rescale + p.sum(-1)), None
 
-    start = (jnp.zeros((*rows, D), jnp.float32), jnp.full(rows, MASKED), jnp.zeros(rows))
+    start = (jnp.zeros(queries.shape, jnp.float32), jnp.full(rows, MASKED), jnp.zeros(rows))
     (out, highest, total), _ = jax.lax.scan(one_block, start, _blocks(k, v, segments, block))
     sees = total > 0
     total = jnp.where(sees, total, 1.0)

@@ -2,8 +2,8 @@
 
     loss = sum_t w_t (log sum_v exp(h_t . e_v) - h_t . e_{y_t}),    h [B, T, H], e [V, H]
 
-Logits of a whole batch, [B, T, V], are usually the largest array of a step. Here a scan visits the sequence in chunks of
-positions, each chunk's logits are made in float32, and the backward pass makes them again (jax.checkpoint).
+Logits of a whole batch, [B, T, V], are usually the largest array of a step. Here a scan visits the sequence in chunks
+of positions, each chunk's logits are made in float32, and the backward pass makes them again (jax.checkpoint).
 
 Chunk j of n holds positions j, j + n, j + 2n, ...: when the sequence is split over devices, each of them has work in
 every chunk and no hidden state moves.

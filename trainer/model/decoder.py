@@ -10,6 +10,8 @@ standard deviation 1/4 and the loss with ln V + 1/32 or so; a tied table stays s
 model would begin by predicting the token it just read.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -48,7 +50,7 @@ class Decoder(nnx.Module):
         rotary = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
         graph, weights = nnx.split(self.blocks)
 
-        def layer(x: jax.Array, weights_and_key: tuple[nnx.State, jax.Array | None]) -> tuple[jax.Array, None]:
+        def layer(x: jax.Array, weights_and_key: tuple[Any, jax.Array | None]) -> tuple[jax.Array, None]:
             block_weights, key = weights_and_key
             return nnx.merge(graph, block_weights)(x, segments, rotary, how, key), None
 

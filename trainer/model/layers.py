@@ -57,6 +57,7 @@ class RMSNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., features], in x's dtype."""
         x32 = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
         return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale[...]).astype(x.dtype)
@@ -73,6 +74,7 @@ class Attention(nnx.Module):
         self.out = normal(rngs, (N, D, H), ("heads", "head_dim", "embed"), (2 * config.num_layers * N * D) ** -0.5)
 
     def __call__(self, x: jax.Array, segments: jax.Array, rotary: Tables, how: Computation) -> jax.Array:
+        """[B, T, H] -> [B, T, H]."""
         place = how.sharding.constrain
 
         def project(weight: nnx.Param[jax.Array]) -> jax.Array:
@@ -97,6 +99,7 @@ class Mlp(nnx.Module):
         self.down = normal(rngs, (M, H), ("mlp", "embed"), (2 * config.num_layers * M) ** -0.5)
 
     def __call__(self, x: jax.Array, how: Computation) -> jax.Array:
+        """[B, T, H] -> [B, T, H]."""
         act = ACTIVATIONS[self.activation]
         up = x @ self.up[...].astype(x.dtype)
         inner = act(up) if self.gate is None else act(x @ self.gate[...].astype(x.dtype)) * up
