@@ -4,6 +4,7 @@ Every call of the API may be repeated: reads change nothing, a submission carrie
 retry ask for a state rather than for a change. So one rule serves them all.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,7 @@ class Connection:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.server = server.rstrip("/")
+        self._timeout = timeout
         self._attempts = attempts
         self._first_pause = first_pause
         self._sleep = sleep
@@ -59,21 +61,25 @@ class Connection:
         path: str,
         *,
         query: Query | None = None,
-        json: Any = None,
+        document: Any = None,
         headers: Mapping[str, str] | None = None,
         wait: float = 0.0,
     ) -> httpx2.Response:
-        """The answer to one call. `wait` is how long the server may take beyond the usual, in seconds.
+        """The answer to one call with the JSON body `document`; the server may take `wait` seconds beyond the usual.
 
-        Raises Unreachable when no try got through, and an ApiError for an answer that is not a success.
+        Raises Unreachable when no try got through, an ApiError for an answer that is not a success, and ValueError
+        for a document with NaN or infinity.
         """
-        timeout = self._http.timeout
-        extended = httpx2.Timeout(timeout, read=(timeout.read or 0.0) + wait) if wait else timeout
+        body = None
+        if document is not None:
+            body = json.dumps(document, allow_nan=False)
+            headers = {"Content-Type": "application/json", **(headers or {})}
+        extended = httpx2.Timeout(self._timeout, read=self._timeout + wait)
         for attempt in range(1, self._attempts + 1):
             last = attempt == self._attempts
             try:
                 response = self._http.request(
-                    method, path, params=_given(query), json=json, headers=headers, timeout=extended
+                    method, path, params=_given(query), content=body, headers=headers, timeout=extended
                 )
             except httpx2.TransportError as error:
                 if last or not _may_pass(error):

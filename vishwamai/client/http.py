@@ -1,7 +1,7 @@
 """`Client`: the control plane's API, one method a call, with the contract's values for answers."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -70,11 +70,11 @@ class Client:
     def submit(self, config: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
         """Starts a job. The same key with the same config is the same job, however often it is sent."""
         key = idempotency_key or str(uuid.uuid4())
-        return self._read(Job, "POST", "/jobs", json=dict(config), headers={"Idempotency-Key": key})
+        return self._read(Job, "POST", "/jobs", document=dict(config), headers={"Idempotency-Key": key})
 
     def validate(self, config: Mapping[str, Any]) -> Validation:
         """What `submit` would start: the resolved job with its decisions and warnings. Nothing is stored."""
-        return self._read(Validation, "POST", "/jobs", json=dict(config), query={"validate_only": True})
+        return self._read(Validation, "POST", "/jobs", document=dict(config), query={"validate_only": True})
 
     def list(
         self,
@@ -110,7 +110,7 @@ class Client:
     def retry(self, job_id: str, *, from_step: int | None = None) -> Job:
         """Starts an ended job again, from the committed checkpoint of `from_step` or from the newest."""
         body = RetryRequest(from_step=from_step).model_dump(exclude_none=True)
-        return self._read(Job, "POST", _path(job_id, ":retry"), json=body)
+        return self._read(Job, "POST", _path(job_id, ":retry"), document=body)
 
     def attempts(self, job_id: str) -> AttemptList:
         """The job's attempts, oldest first."""
@@ -134,7 +134,14 @@ class Client:
         query = {"after": after, "wait": wait or None}
         return self._read(EventList, "GET", _path(job_id, "/events"), query=query, wait=wait)
 
-    def events(self, job_id: str, *, after: int = 0, patience: Patience | None = None) -> Iterator[JobEvent]:
+    def past_events(self, job_id: str) -> Iterator[JobEvent]:
+        """What has happened until now, oldest first."""
+        page = self.event_page(job_id)
+        while page.events:
+            yield from page.events
+            page = self.event_page(job_id, after=page.last_id)
+
+    def events(self, job_id: str, *, after: int = 0, patience: Patience | None = None) -> Generator[JobEvent]:
         """Events as they happen, until the job has ended and all were given.
 
         A lost connection is taken up again where it broke; Unreachable is raised only when `patience` (ten minutes

@@ -1,0 +1,33 @@
+"""Options that many commands share. VISHWAMAI_SERVER is read here and nowhere else."""
+
+from typing import Annotated
+
+import typer
+
+from vishwamai.cli.output import Format
+from vishwamai.client import DEFAULT_SERVER
+
+ServerOption = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        "-s",
+        envvar="VISHWAMAI_SERVER",
+        metavar="URL",
+        help=f"The control plane; {DEFAULT_SERVER} by default.",
+    ),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--output", "-o", help="table for people, json for programs: the API's body, verbatim.")
+]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="The config's JSON file; - reads stdin.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Change the config before it is used, e.g. --set training.max_steps=200. May be repeated.",
+    ),
+]
+"""Give it `[]` as default."""
