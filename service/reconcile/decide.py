@@ -25,7 +25,9 @@ KILL_AFTER = timedelta(seconds=70)
 KILL_NOW_AFTER = timedelta(seconds=5)
 """A trainer told to stop without saving has this long."""
 
-_BEFORE_RUNNING = {JobState.QUEUED, JobState.PROVISIONING, JobState.STARTING, JobState.RESTARTING}
+_BEFORE_START = {JobState.QUEUED, JobState.RESTARTING}
+_NO_PROCESS_YET = {"launching", "pending"}
+"""Codes of a starting job none of whose processes was seen or heard of. Reports bring others, and make it running."""
 
 
 def decide(job: JobRecord, seen: Observation | None, now: datetime, *, wait: str | None = None) -> list[Action]:
@@ -104,39 +106,43 @@ def _between_attempts(job: JobRecord, now: datetime, wait: str | None) -> list[A
     if job.state == JobState.QUEUED and wait is not None:
         return _moved(job, Move(JobState.QUEUED, "waiting", wait))
     begun = replace(job, attempts=(*job.attempts, AttemptRecord(number, now)))
-    return [BeginAttempt(number), *_moved(job, _starting(job, number)), Launch(number, restore_of(begun))]
+    return [BeginAttempt(number), _launching(number), Launch(number, restore_of(begun))]
 
 
-def _starting(job: JobRecord, number: int) -> Move:
-    state = JobState.RESTARTING if job.state == JobState.RESTARTING else JobState.STARTING
-    return Move(state, "starting", f"Attempt {number} is starting.")
+def _awaits_process(job: JobRecord) -> bool:
+    return job.state == JobState.PROVISIONING or (job.state == JobState.STARTING and job.code in _NO_PROCESS_YET)
+
+
+def _launching(number: int) -> Move:
+    return Move(JobState.STARTING, "launching", f"Attempt {number} is being started.")
 
 
 def _live_attempt(job: JobRecord, attempt: AttemptRecord, seen: Observation, now: datetime) -> list[Action]:
     """An attempt has begun and not ended."""
-    if job.state == JobState.QUEUED:  # the service was killed between the two records
-        move = _starting(job, attempt.number)
-        return [move, *_live_attempt(replace(job, state=move.state), attempt, seen, now)]
+    if job.state in _BEFORE_START:  # the service was killed between the two records
+        move = _launching(attempt.number)
+        return [move, *_live_attempt(replace(job, state=move.state, code=move.code), attempt, seen, now)]
     if seen.phase == "exited":
         return _ended(job, attempt, seen, now)
     if seen.phase == "absent":
         return _absent(job, attempt, seen, now)
-    actions: list[Action] = []
     if job.state == JobState.SUSPENDED:
         return [Terminate(attempt.number, kill=now - job.updated_at >= KILL_AFTER)]
-    if seen.phase == "running" and job.state in _BEFORE_RUNNING:
-        actions.append(Move(JobState.RUNNING, "running", f"Attempt {attempt.number} is running."))
-    elif seen.phase == "pending" and seen.message:
-        actions += _moved(job, Move(job.state, "pending", seen.message))
-    return actions + _stop(job, attempt.number, now)
+    stop = _stop(job, attempt.number, now)
+    if not _awaits_process(job):
+        return stop
+    if seen.phase == "running":
+        reason = f"The trainer of attempt {attempt.number} runs; it has not reported yet."
+        return [Move(JobState.STARTING, "started", reason), *stop]
+    return _moved(job, Move(job.state, "pending", seen.message or "Waiting for a process.")) + stop
 
 
 def _absent(job: JobRecord, attempt: AttemptRecord, seen: Observation, now: datetime) -> list[Action]:
     """Nothing is there: not launched yet, or vanished after it had been seen or heard of."""
-    if job.state not in _BEFORE_RUNNING or attempt.reported_cause is not None or _has_trained(attempt):
+    if not _awaits_process(job):
         return _ended(job, attempt, seen, now)
     if job.stop is None:
-        return [*_moved(job, _starting(job, attempt.number)), Launch(attempt.number, restore_of(job))]
+        return [Launch(attempt.number, restore_of(job))]
     reason = f"Cancelled on request before attempt {attempt.number} ran."
     return [
         Terminate(attempt.number, kill=True),  # should a launch still be on its way

@@ -7,7 +7,7 @@ The database is written before anything is started and after anything has ended,
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync as in_thread
 
 from service.launchers.base import Launch as LaunchRequest
 from service.launchers.base import Launcher, LaunchError
+from service.operations.context import utc_now
 from service.reconcile.actions import Action, BeginAttempt, EndAttempt, Launch, Move, Terminate
 from service.reconcile.decide import decide, waiting_reasons
 from service.records import JobRecord, Observation
@@ -58,11 +59,6 @@ class Records(Protocol):
 
     def move(self, job_id: str, state: JobState, code: str, reason: str, now: datetime) -> None:
         """Records the job's state and the reason for it."""
-
-
-def utc_now() -> datetime:
-    """The time, with offset."""
-    return datetime.now(UTC)
 
 
 class Reconciler:
