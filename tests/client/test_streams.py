@@ -9,7 +9,7 @@ from tests.client import bodies
 from vishwamai.client import Client, NotFound, Unreachable
 from vishwamai.client.connection import Connection
 from vishwamai.client.patience import Patience
-from vishwamai.contract.api import LogPage
+from vishwamai.contract.api import EventList, JobEvent, LogPage
 
 
 class Broken(httpx2.SyncByteStream):
@@ -39,11 +39,18 @@ class Plane:
     def __init__(self, *streams: httpx2.Response | Exception) -> None:
         self.left = list(streams)
         self.asked_from: list[str | None] = []
+        self.ended_with = 1
+        """Streams left when the job has ended."""
+        self.rest: list[list[JobEvent]] = []
+        """Pages of events that a stream which ended well had not given."""
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if not request.url.path.endswith("/events"):
-            job = bodies.job() if len(self.left) > 1 else bodies.succeeded()
+            job = bodies.job() if len(self.left) > self.ended_with else bodies.succeeded()
             return httpx2.Response(200, text=job.model_dump_json())
+        if "event-stream" not in request.headers["accept"]:
+            rest = EventList(events=self.rest.pop(0) if self.rest else [], last_id=0)
+            return httpx2.Response(200, text=rest.model_dump_json())
         self.asked_from.append(request.headers.get("Last-Event-ID"))
         answer = self.left.pop(0)
         if isinstance(answer, Exception):
@@ -77,6 +84,13 @@ def test_a_broken_stream_is_taken_up_after_the_last_event():
     events = list(plane.client().events("j1", patience=patient()))
     assert [event.id for event in events] == [1, 2, 3, 4]
     assert plane.asked_from == ["0", "2", "2", "3"]
+
+
+def test_a_stream_that_the_stopping_service_cut_short_is_taken_up_though_the_job_has_ended():
+    plane = Plane(stream(sent(1), lost=False), stream(sent(2), lost=False))
+    plane.ended_with = 2
+    plane.rest = [[bodies.event(2)]]
+    assert [event.id for event in plane.client().events("j1", patience=patient())] == [1, 2]
 
 
 def test_events_given_up_when_patience_is_spent():
@@ -131,7 +145,7 @@ def test_logs_without_following_read_every_page():
 def test_a_tail_is_one_page():
     client, asked = logs_client([page(8, 9)], ended_after=99)
     assert [line.id for line in client.logs("j1", tail=2)] == [8, 9]
-    assert asked == [{"tail": "2"}]
+    assert asked == [{"tail": "2", "limit": "2"}]
 
 
 def test_following_goes_on_from_the_tail_through_an_outage_to_the_end():

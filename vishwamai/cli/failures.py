@@ -43,7 +43,8 @@ def report(err: Console, error: Failure, place: Place = lambda pointer: "the con
         case ApiError():
             _heading(err, str(error))
             render.problems(err, error.errors, place)
-            render.notices(err, error.warnings)
+            # What blocks a launch is among the errors already.
+            render.notices(err, [notice for notice in error.warnings if not (notice.blocks_launch and error.errors)])
             return code_for(error)
         case ClientError():
             _heading(err, str(error))

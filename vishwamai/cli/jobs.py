@@ -48,7 +48,7 @@ def submit(
             return
         resolution(to, answer)
         to.talk.print(Text(f"\njob {answer.id} at {client.server}\n"))
-        raise typer.Exit(watch_to_end(to, client, answer.id))
+        raise _watch(to, client, answer.id)
 
 
 @app.command("list")
@@ -58,7 +58,10 @@ def list_jobs(
         list[str], typer.Option(metavar="KEY=VALUE", help="Only jobs with this label; may be repeated.")
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Jobs to show.")] = 20,
+    text: Annotated[
+        str | None, typer.Option(help="Only jobs with this in their id, name, notes, labels or tags.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Jobs to show.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="The page to show, from the end of the one before.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     output: FormatOption = Format.TABLE,
@@ -66,7 +69,7 @@ def list_jobs(
     """List jobs, newest first."""
     to = Output.of(output)
     with Client(server) as client:
-        page = client.list(state=state, label=label, name=name, limit=limit, cursor=cursor)
+        page = client.list(state=state, label=label, name=name, text=text, limit=limit, cursor=cursor)
         if to.json:
             to.body(client.last_body)
         elif page.jobs:
@@ -95,7 +98,7 @@ def watch(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: Forma
     to = Output.of(output)
     with Client(server) as client:
         client.get(job)
-        raise typer.Exit(watch_to_end(to, client, job, history=HISTORY))
+        raise _watch(to, client, job, history=HISTORY)
 
 
 @app.command()
@@ -128,20 +131,13 @@ def retry(
         if not watch:
             _show_change(to, client, again)
             return
-        raise typer.Exit(watch_to_end(to, client, job, history=1))
+        raise _watch(to, client, job, history=1)
 
 
 def watch_to_end(to: Output, client: Client, job_id: str, *, history: int | None = None) -> ExitCode:
     """Follows a job and shows how it ended; of what happened before, only the last `history` events."""
-    try:
-        with view_on(to.talk) as view:
-            follow(client, job_id, view, history=history)
-    except KeyboardInterrupt:
-        to.note(
-            f"\nno longer watching; the job goes on\n"
-            f"watch it again: vishwamai watch {job_id}    stop it: vishwamai cancel {job_id}"
-        )
-        return ExitCode.INTERRUPTED
+    with view_on(to.talk) as view:
+        follow(client, job_id, view, history=history)
     committed = client.checkpoints(job_id).checkpoints
     job = client.get(job_id)
     if to.json:
@@ -151,6 +147,18 @@ def watch_to_end(to: Output, client: Client, job_id: str, *, history: int | None
     if job.state is JobState.FAILED:
         to.note(f"its last words: vishwamai logs {job_id} --tail 50")
     return code_after(job.state)
+
+
+def _watch(to: Output, client: Client, job_id: str, *, history: int | None = None) -> typer.Exit:
+    """Watches on behalf of a command, whose interruption leaves the job alone; raise what it returns."""
+    try:
+        return typer.Exit(watch_to_end(to, client, job_id, history=history))
+    except KeyboardInterrupt:
+        to.note(
+            f"\nno longer watching; the job goes on\n"
+            f"watch it again: vishwamai watch {job_id}    stop it: vishwamai cancel {job_id}"
+        )
+        return typer.Exit(ExitCode.INTERRUPTED)
 
 
 def resolution(to: Output, answer: Job | Validation) -> None:

@@ -14,7 +14,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Line, from 1, of every member and element of a text that parse_json accepts, by its pointer. A member's line is its key's."""
+    """Line, from 1, of every member and element of a text that parse_json accepts, by its pointer."""
     walk = _Walk(text)
     walk.value(walk.skip(0), "")
     return walk.found

@@ -24,7 +24,7 @@ ProcessOption = Annotated[int | None, typer.Option(min=0, help="Only this host's
 def logs(
     job: JobArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until the job ends.")] = False,
-    tail: Annotated[int | None, typer.Option(min=1, help="Begin with the last lines only.")] = None,
+    tail: Annotated[int | None, typer.Option(min=1, max=10_000, help="Begin with the last lines only.")] = None,
     attempt: AttemptOption = None,
     process: ProcessOption = None,
     search: Annotated[str | None, typer.Option(help="Only lines that contain this text.")] = None,
@@ -72,7 +72,7 @@ def events(
 def metrics(
     job: JobArgument,
     names: Annotated[list[str], typer.Option("--name", help="Only this series; may be repeated.")] = [],  # noqa: B006
-    max_points: Annotated[int | None, typer.Option(min=2, help="Points of each series, at most.")] = None,
+    max_points: Annotated[int | None, typer.Option(min=4, help="Points of each series, at most.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Every point as CSV.")] = False,
     server: ServerOption = DEFAULT_SERVER,
     output: FormatOption = Format.TABLE,

@@ -33,7 +33,7 @@ def serve(
     if absent := plane.missing():
         raise stop(
             console(stderr=True),
-            f"no control plane is installed here ({', '.join(absent)} missing): pip install 'vishwamai[service,trainer]'",
+            f"no control plane is installed here ({', '.join(absent)} missing): install vishwamai[service,trainer]",
         )
     # In place of this process, so that signals and the exit code are the service's own.
     os.execve(plane.COMMAND[0], plane.COMMAND, plane.environment(host, port, data_dir))

@@ -115,9 +115,10 @@ def checked(response: httpx2.Response, server: str) -> httpx2.Response:
     """The response itself when it is a success; otherwise raises what its problem document says."""
     if response.is_success:
         return response
-    if response.status_code in TRANSIENT and "problem+json" not in response.headers.get("content-type", ""):
-        raise Unreachable(server, f"a gateway answers {response.status_code} {response.reason_phrase}")
-    raise error_from(_problem(response, server))
+    problem = _problem(response, server)
+    if response.status_code in TRANSIENT:
+        raise Unreachable(server, f"{response.status_code} {problem.detail or problem.title}", unavailable=True)
+    raise error_from(problem)
 
 
 def unreadable(server: str, response: httpx2.Response, error: ValidationError) -> ServerFault:

@@ -8,12 +8,14 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """Nothing that answers at the server's address: a refused connection, a lost one, a time-out, a gateway's 503."""
+    """No answer to be had now: a refused or lost connection, a time-out, or a 502, 503 or 504 (`unavailable`)."""
 
-    def __init__(self, server: str, why: str) -> None:
+    def __init__(self, server: str, why: str, *, unavailable: bool = False) -> None:
         self.server = server
         self.why = why
-        super().__init__(f"no control plane at {server} ({why}); start one with: vishwamai serve")
+        there = f"the control plane at {server} cannot answer now ({why}); try again in a moment"
+        nowhere = f"no control plane at {server} ({why}); start one with: vishwamai serve"
+        super().__init__(there if unavailable else nowhere)
 
 
 class ApiError(ClientError):

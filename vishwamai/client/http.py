@@ -16,6 +16,7 @@ from vishwamai.contract.api import (
     AttemptList,
     CheckpointList,
     EventList,
+    Health,
     Job,
     JobEvent,
     JobList,
@@ -158,12 +159,11 @@ class Client:
                             event = self._parse(JobEvent, sent.data, source.response)
                             after = max(after, event.id)
                             yield event
+                # The server ends the stream of an ended job, and every stream when it stops itself.
+                if ended and not self.event_page(job_id, after=after).events:
+                    return
             except Unreachable as error:
                 patience.failure(error)
-                continue
-            # The server ends the stream of an ended job; any other end is a connection to take up again.
-            if ended:
-                return
 
     def log_page(
         self,
@@ -210,6 +210,7 @@ class Client:
                     job_id,
                     after=after,
                     tail=tail if after is None else None,
+                    limit=tail if after is None else None,
                     attempt=attempt,
                     process=process,
                     search=search,
@@ -232,6 +233,10 @@ class Client:
         """The JSON Schema of a config."""
         schema: dict[str, Any] = self._send("GET", "/config-schema").json()
         return schema
+
+    def ready(self) -> Health:
+        """Whether jobs can be taken and trained now; raises an ApiError or Unreachable while they cannot."""
+        return self._read(Health, "GET", "/readyz")
 
     def version(self) -> Version:
         """What is running there."""
