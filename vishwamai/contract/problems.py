@@ -40,7 +40,9 @@ class Notice(Value):
     pointer: str = Field(description="JSON pointer to the setting it is about, '' when about the whole.")
     message: str = Field(description="What is the matter and what it means, in one or two sentences.")
     fix: str | None = Field(None, description="What would make the warning go away.")
-    blocks_launch: bool = Field(False, description="True: the config is valid, but no trainer of this release can run it.")
+    blocks_launch: bool = Field(
+        False, description="True: the config is valid, but no trainer of this release can run it."
+    )
 
 
 class InvalidConfig(ValueError):

@@ -85,7 +85,9 @@ class Execution(Value):
     attention_block: int
     remat: Literal["none", "full"] = Field(description="'full' recomputes each block in the backward pass.")
     loss_chunk_tokens: int = Field(description="Tokens whose logits exist at one time.")
-    weight_axes: list[str] = Field(description="Mesh axes that split weights and optimizer state; [] keeps full copies.")
+    weight_axes: list[str] = Field(
+        description="Mesh axes that split weights and optimizer state; [] keeps full copies."
+    )
 
 
 class Batch(Value):
@@ -102,7 +104,9 @@ class ResolvedJob(Value):
 
     version: Literal[1] = 1
     requested: dict[str, Any] = Field(description="The config verbatim.")
-    effective: TrainingConfig = Field(description="The config with every choice made; resolving it again changes nothing.")
+    effective: TrainingConfig = Field(
+        description="The config with every choice made; resolving it again changes nothing."
+    )
     hardware: Hardware
     mesh: Mesh
     precision: Precision

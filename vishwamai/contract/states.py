@@ -86,7 +86,9 @@ CAUSES: dict[Cause, CauseFacts] = {
     ),
     Cause.STALLED: CauseFacts(72, "counted", "Read the thread dump in the log; a host or the network may be at fault."),
     Cause.PREEMPTED: CauseFacts(73, "free", "Nothing to do: it resumes from its last checkpoint."),
-    Cause.HOST_ERROR: CauseFacts(74, "counted", "Check the host and its disk; training resumes from the last checkpoint."),
+    Cause.HOST_ERROR: CauseFacts(
+        74, "counted", "Check the host and its disk; training resumes from the last checkpoint."
+    ),
     Cause.CANCELLED: CauseFacts(75, "never", "Retry the job to go on from its last checkpoint."),
     Cause.MAINTENANCE: CauseFacts(76, "free", "Nothing to do: it resumes from its last checkpoint."),
     Cause.IMAGE_ERROR: CauseFacts(77, "never", "Check the image's name and that the nodes may pull it."),

@@ -20,18 +20,20 @@ class SequenceSection(Section):
 
     max_length: int = Field(2048, ge=1, le=4_194_304, description="Prompt and generated tokens together, at most.")
     min_length: int = Field(8, ge=0, le=4_194_304, description="Generate at least this many tokens.")
-    pad_token_id: int = Field(0, ge=0, description="Fills the end of short rows; never predicted.")
-    eos_token_id: int = Field(1, ge=0, description="Ends a document.")
+    pad_token_id: int = Field(0, ge=0, lt=4_194_304, description="Fills the end of short rows; never predicted.")
+    eos_token_id: int = Field(1, ge=0, lt=4_194_304, description="Ends a document.")
     chunk_size: int = Field(128, ge=1, le=1_048_576, description="Prompt tokens per pass of the prefill.")
 
 
 class LoggingSection(Section):
     """How often things happen, in optimizer steps; 0 means never."""
 
-    log_every: int = Field(100, ge=1, description="Steps between reports of loss and speed.")
-    eval_every: int = Field(1000, ge=0, description="Steps between evaluations.")
-    save_every: int = Field(10_000, ge=0, description="Steps between checkpoints; one is always saved at the end.")
-    profile_every: int = Field(5000, ge=0, description="Steps between profiler captures.")
+    log_every: int = Field(100, ge=1, le=1_000_000_000, description="Steps between reports of loss and speed.")
+    eval_every: int = Field(1000, ge=0, le=1_000_000_000, description="Steps between evaluations.")
+    save_every: int = Field(
+        10_000, ge=0, le=1_000_000_000, description="Steps between checkpoints; one is always saved at the end."
+    )
+    profile_every: int = Field(5000, ge=0, le=1_000_000_000, description="Steps between profiler captures.")
 
 
 class DataSection(Section):
@@ -42,13 +44,21 @@ class DataSection(Section):
         min_length=1,
         description=f"Files or globs of text, JSONL or Parquet, or {BUILTIN_CORPUS!r} for the demo corpus.",
     )
-    eval: list[Location] | None = Field(None, min_length=1, description="Held-out files. Absent: eval_fraction of the documents.")
+    eval: list[Location] | None = Field(
+        None, min_length=1, description="Held-out files. Absent: eval_fraction of the documents."
+    )
     eval_fraction: float = Field(0.02, ge=0.0, lt=1.0, description="Share of documents held out when eval is absent.")
     eval_batches: int = Field(8, ge=1, le=100_000, description="Batches in one evaluation, always the same ones.")
-    format: Literal["auto", "text", "jsonl", "parquet"] = Field("auto", description="File format; auto goes by the name.")
-    text_field: str = Field("text", min_length=1, max_length=256, description="Field of JSONL or Parquet that holds the text.")
-    tokenizer: Location = Field("byte", description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers.")
-    min_length: int = Field(1, ge=1, description="Documents with fewer tokens are left out.")
+    format: Literal["auto", "text", "jsonl", "parquet"] = Field(
+        "auto", description="File format; auto goes by the name."
+    )
+    text_field: str = Field(
+        "text", min_length=1, max_length=256, description="Field of JSONL or Parquet that holds the text."
+    )
+    tokenizer: Location = Field(
+        "byte", description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers."
+    )
+    min_length: int = Field(1, ge=1, le=4_194_304, description="Documents with fewer tokens are left out.")
     shuffle: bool = Field(True, description="Visit windows in a new random order every epoch.")
 
 
@@ -57,9 +67,11 @@ class CheckpointSection(Section):
 
     directory: Location | None = Field(None, description="Where checkpoints go. Absent: the job's own output folder.")
     keep_last: int = Field(3, ge=1, le=10_000, description="Newest checkpoints kept.")
-    keep_every: int | None = Field(None, ge=1, description="Also keep every checkpoint whose step is a multiple of this.")
+    keep_every: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Also keep every checkpoint whose step is a multiple of this."
+    )
     asynchronous: bool = Field(True, description="Write in the background while training goes on.")
-    restore: Literal["newest", "never"] | Annotated[int, Field(ge=0)] = Field(
+    restore: Literal["newest", "never"] | Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
         "newest", description="Start from the newest committed checkpoint, from none, or from that of one step."
     )
 

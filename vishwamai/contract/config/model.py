@@ -17,7 +17,10 @@ class ModelSection(Section):
     num_layers: int = Field(24, ge=1, le=1024, description="Number of transformer blocks.")
     num_heads: int = Field(12, ge=1, le=1024, description="Number of attention (query) heads.")
     num_kv_heads: int | None = Field(
-        None, ge=1, le=1024, description="Number of key/value heads; must divide num_heads. Absent: as many as num_heads."
+        None,
+        ge=1,
+        le=1024,
+        description="Number of key/value heads; must divide num_heads. Absent: as many as num_heads.",
     )
     head_dim: int = Field(64, ge=2, le=1024, multiple_of=2, description="Width of one attention head.")
     mlp_dim: int = Field(3072, ge=1, le=1_048_576, description="Width of the feed-forward layer.")

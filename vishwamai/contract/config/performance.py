@@ -9,7 +9,9 @@ class MemorySection(Section):
     """What to trade for memory."""
 
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass.")
-    attention_memory_efficient: bool = Field(True, description="Attention whose memory grows linearly with the sequence.")
+    attention_memory_efficient: bool = Field(
+        True, description="Attention whose memory grows linearly with the sequence."
+    )
     kv_cache_fp8: bool = Field(True, description="Keep generation's keys and values in FP8.")
     use_memory_efficient_attention: bool = Field(
         True, description="The guide's second name for attention_memory_efficient; either one asks for it."

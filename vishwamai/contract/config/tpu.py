@@ -12,9 +12,15 @@ DeviceStrategy = Literal["data_parallel", "fsdp", "model_parallel", "sequence_pa
 class MeshSection(Section):
     """Devices along each mesh axis; their product is the number of JAX devices. An axis not given is chosen by resolution."""
 
-    data: int | None = Field(None, ge=1, le=1_048_576, description="Copies of the model, each on its own share of the batch.")
-    fsdp: int | None = Field(None, ge=1, le=1_048_576, description="Devices that split batch, weights and optimizer state.")
-    sequence: int | None = Field(None, ge=1, le=1_048_576, description="Devices that split the sequence (context parallel).")
+    data: int | None = Field(
+        None, ge=1, le=1_048_576, description="Copies of the model, each on its own share of the batch."
+    )
+    fsdp: int | None = Field(
+        None, ge=1, le=1_048_576, description="Devices that split batch, weights and optimizer state."
+    )
+    sequence: int | None = Field(
+        None, ge=1, le=1_048_576, description="Devices that split the sequence (context parallel)."
+    )
     model: int | None = Field(None, ge=1, le=1_048_576, description="Devices that split heads, MLP and vocabulary.")
 
 
@@ -23,11 +29,15 @@ class TpuSection(Section):
 
     accelerator: str | None = Field(
         None,
+        examples=["v5p", "v5e", "tpu-v6e-slice"],
         description="TPU generation: v3, v4, v5e, v5p, v6e, tpu7x, or GKE's label for it. Absent: what fits the rest.",
     )
     tpu_cores: int = Field(8, ge=1, le=1_048_576, description="Number of TPU cores; resolution says how it was read.")
     tpu_topology: str = Field(
-        "2x2x2", pattern=r"^[1-9][0-9]{0,3}(x[1-9][0-9]{0,3}){1,2}$", description="Chips along each side of the slice."
+        "2x2x2",
+        pattern=r"^[1-9][0-9]{0,3}(x[1-9][0-9]{0,3}){1,2}$",
+        examples=["2x4", "2x2x2"],
+        description="Chips along each side of the slice.",
     )
     num_slices: int = Field(1, ge=1, le=4096, description="Identical slices joined over the data-centre network.")
     spot: bool = Field(False, description="Use spot capacity, which may be taken back at any time.")

@@ -43,4 +43,6 @@ class TrainingSection(Section):
     min_learning_rate_ratio: float = Field(0.1, ge=0.0, le=1.0, description="Final learning rate over the peak.")
     decay_fraction: float = Field(0.2, gt=0.0, le=1.0, description="Share of max_steps that wsd spends decaying.")
     optimizer: OptimizerSection = Field(OptimizerSection(), description="AdamW's own constants.")
-    early_stopping: EarlyStoppingSection | None = Field(None, description="Present: end when evaluation stops improving.")
+    early_stopping: EarlyStoppingSection | None = Field(
+        None, description="Present: end when evaluation stops improving."
+    )

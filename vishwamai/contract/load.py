@@ -1,0 +1,40 @@
+"""From text to a checked config: strict JSON, then fields and contradictions, everything wrong said at once."""
+
+from typing import Any
+
+from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.contradictions import contradictions
+from vishwamai.contract.field_errors import valid_part
+from vishwamai.contract.problems import InvalidConfig, Problem
+from vishwamai.contract.strict_json import kind_of, parse_json
+
+__all__ = ["check_config", "parse_json"]
+
+
+def check_config(document: dict[str, Any]) -> TrainingConfig:
+    """The config in a document as `parse_json` returns it.
+
+    Raises InvalidConfig with every problem: each field that cannot be accepted, and each contradiction among the others.
+    """
+    config, problems = inspect(document)
+    if problems:
+        raise InvalidConfig(problems)
+    return config
+
+
+def inspect(document: dict[str, Any]) -> tuple[TrainingConfig, list[Problem]]:
+    """The config without its invalid fields, and all that is wrong."""
+    if not isinstance(document, dict):
+        problem = Problem(
+            pointer="", message=f"The config is {kind_of(document)}; it takes an object.", accepted="an object"
+        )
+        raise InvalidConfig([problem])
+    config, problems, invalid = valid_part(document)
+    for found in contradictions(config):
+        if not any(_touches(setting, name) for setting in found.settings for name in invalid):
+            problems.append(found.problem)
+    return config, problems
+
+
+def _touches(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")

@@ -1,0 +1,1 @@
+"""The steps of resolution, each a pure function of values. `resolve.py` strings them together."""
