@@ -1,0 +1,105 @@
+"""One life of the trainer process: signals, reporting and devices around a Run, and a name for however it ends."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from contextlib import ExitStack
+
+from trainer.devices import prepare_devices
+from trainer.endings import ending_of, folder_problem
+from trainer.errors import UserError
+from trainer.orders import Orders
+from trainer.reporting import Reporter, now
+from trainer.reporting.console import Console
+from trainer.reporting.control_plane import ControlPlane
+from trainer.reporting.journal import Journal
+from trainer.reporting.logs import routed_logs
+from trainer.reporting.prometheus import PrometheusMetrics
+from trainer.reporting.server import StatusServer
+from trainer.reporting.spool import Spool
+from trainer.reporting.status import Status
+from trainer.signals import Signals
+from vishwamai.contract.environment import TrainerEnvironment
+from vishwamai.contract.reports import FinishedEvent
+from vishwamai.contract.resolved import ResolvedJob
+from vishwamai.contract.states import CAUSES, Cause
+
+_LOG = logging.getLogger(__name__)
+
+
+class Attempt:
+    """Trains a resolved job where the environment says."""
+
+    def __init__(self, job: ResolvedJob, where: TrainerEnvironment, *, by_hand: bool = False) -> None:
+        """`by_hand`: somebody sits at the terminal; warnings are printed and a taken port is an error."""
+        self._job, self._where, self._by_hand = job, where, by_hand
+        self._orders = Orders()
+        self._step = 0
+
+    def live(self, environ: MutableMapping[str, str]) -> int:
+        """Trains to the end, whatever it is, and returns the exit code that tells it."""
+        with Signals(self._orders), ExitStack() as stack:
+            reporter = Reporter([Console(sys.stderr, self._job.effective.training.max_steps)])
+            stack.enter_context(routed_logs(reporter))
+            stack.callback(reporter.close)
+            try:
+                self._connect(reporter, stack)
+                prepare_devices(self._job, environ)
+                cause, message = Cause.COMPLETED, self._train(reporter)
+            except Exception as error:
+                cause, message = ending_of(error)
+                if cause is Cause.INTERNAL:
+                    _LOG.exception("the trainer failed")
+            reporter.tell(FinishedEvent(time=now(), cause=cause, step=self._step, message=message))
+        return CAUSES[cause].exit_code
+
+    def _connect(self, reporter: Reporter, stack: ExitStack) -> None:
+        """Joins control plane, files and metrics to the reporter, in the order in which they can tell of trouble."""
+        where = self._where
+        if where.reports_url:
+            spool = Spool(where.output / "reports")
+            plane = ControlPlane(
+                where.reports_url, self._orders, spool, attempt=where.attempt, token_file=where.reports_token_file
+            )
+            reporter.add(plane)
+        for blocker in self._job.blockers:
+            raise UserError(f"{blocker.pointer}: {blocker.message}" + (f" ({blocker.fix})" if blocker.fix else ""))
+        try:
+            where.output.mkdir(parents=True, exist_ok=True)
+            (where.output / "resolved.json").write_text(self._job.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            reporter.add(Journal(where.output, where.attempt))
+        except OSError as error:
+            raise folder_problem(where.output, error) from error
+        if self._by_hand:
+            for notice in self._job.warnings:
+                _LOG.warning("%s: %s", notice.pointer, notice.message)
+        if where.metrics_port is not None:
+            self._serve(reporter, stack, where.metrics_port)
+
+    def _serve(self, reporter: Reporter, stack: ExitStack, port: int) -> None:
+        """Serves /metrics and /status; to this machine alone when started by hand."""
+        max_steps = self._job.effective.training.max_steps
+        status = Status(job_id=self._where.job_id, attempt=self._where.attempt, max_steps=max_steps)
+        metrics = PrometheusMetrics(job_id=self._where.job_id, attempt=self._where.attempt, max_steps=max_steps)
+        host = "127.0.0.1" if self._by_hand else "0.0.0.0"
+        try:
+            server = StatusServer(host, port, metrics.registry, status)
+        except OSError as error:
+            message = f"metrics port {port} cannot be used ({error.strerror}): choose another, or 0 for any free one"
+            if self._by_hand:
+                raise UserError(message) from error
+            _LOG.warning("%s; training goes on without /metrics", message)
+            return
+        stack.callback(server.close)
+        reporter.add(status)
+        reporter.add(metrics)
+        _LOG.info("metrics at http://127.0.0.1:%d/metrics, progress at /status", server.port)
+
+    def _train(self, reporter: Reporter) -> str:
+        from trainer.run import Run  # brings jax, whose devices are chosen by now
+
+        run = Run(self._job, self._where.output, reporter, self._orders)
+        try:
+            return run.train()
+        finally:
+            self._step = run.step

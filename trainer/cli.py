@@ -1,0 +1,136 @@
+"""The command line: `python -m trainer train` and `python -m trainer generate`."""
+
+import argparse
+import json
+import sys
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from vishwamai.contract.resolve import resolve
+
+from trainer.attempt import Attempt
+from trainer.devices import detect_platform, prepare_devices
+from trainer.endings import ending_of
+from trainer.errors import TrainerError, UserError
+from vishwamai.contract.environment import TrainerEnvironment
+from vishwamai.contract.load import check_config, parse_json
+from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.resolved import Platform, ResolvedJob, SiteDefaults
+from vishwamai.contract.states import CAUSES
+
+_EPILOG = """exit codes:
+  0 completed   1 internal error   2 the config or the data is at fault   70 out of memory   71 loss is no number
+  73 stopped by a signal (saved; start again to go on)   74 host or disk failed   75 cancelled
+"""
+
+
+def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "generate":
+            return _generate(options, environ)
+        if options.config or options.output:
+            return _train_by_hand(options, environ)
+        return _train_for_launcher(environ)
+    except (TrainerError, InvalidConfig) as error:
+        cause, message = ending_of(error)
+        sys.stderr.write(f"error: {message}\n")
+        return CAUSES[cause].exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="Trains VishwamAI models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser(
+        "train",
+        help="train a config by hand, or without options the job that a launcher's environment names",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("--config", type=Path, metavar="FILE", help="training config, JSON")
+    train.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for checkpoints, metrics and logs; resumes there"
+    )
+    train.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="change a setting, e.g. training.max_steps=50"
+    )
+    train.add_argument("--platform", choices=get_args(Platform), help="where to run; detected when not given")
+    train.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="serve /metrics and /status here; 0: any free port"
+    )
+    generate = commands.add_parser("generate", help="let a trained model go on from a prompt")
+    generate.add_argument(
+        "--from", dest="source", type=Path, required=True, metavar="DIR", help="output folder of a run"
+    )
+    generate.add_argument("--prompt", required=True, metavar="TEXT")
+    generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
+    generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token each time")
+    generate.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _train_by_hand(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    if not (options.config and options.output):
+        raise UserError("--config FILE and --output DIR go together")
+    document = parse_json(_read(options.config))
+    for setting in options.set:
+        _assign(document, setting)
+    site = SiteDefaults(platform=options.platform or detect_platform(environ))
+    job = resolve(check_config(document), site)
+    where = TrainerEnvironment(
+        resolved=options.output / "resolved.json", output=options.output, metrics_port=options.metrics_port
+    )
+    return Attempt(job, where, by_hand=True).live(environ)
+
+
+def _train_for_launcher(environ: MutableMapping[str, str]) -> int:
+    try:
+        where = TrainerEnvironment.read(environ)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Attempt(_resolved_job(where.resolved), where).live(environ)
+
+
+def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    job = _resolved_job(options.source / "resolved.json")
+    prepare_devices(job, environ)
+    from trainer.generate.command import generate  # brings jax, whose devices are chosen by now
+
+    sampling = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature, "seed": options.seed}
+    sys.stdout.write(options.prompt + generate(job, options.source, options.prompt, **sampling) + "\n")
+    return 0
+
+
+def _resolved_job(path: Path) -> ResolvedJob:
+    try:
+        return ResolvedJob.model_validate_json(_read(path))
+    except ValidationError as error:
+        raise UserError(f"{path} is not the resolved job of a launcher or a run: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
+def _assign(document: dict[str, Any], setting: str) -> None:
+    """Puts the value of 'a.b=value' into place: JSON where it is JSON, else text."""
+    name, equals, text = setting.partition("=")
+    *sections, field = name.split(".")
+    place = document
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {setting}: {section} is not a section")
+        place = inner
+    if not equals or not field:
+        raise UserError(f"--set {setting}: write it as section.field=value")
+    try:
+        place[field] = json.loads(text)
+    except json.JSONDecodeError:
+        place[field] = text

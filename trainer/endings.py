@@ -1,0 +1,36 @@
+"""Every way a run can end gets a cause and one message."""
+
+import errno
+from pathlib import Path
+
+from trainer.errors import StorageError, TrainerError, UserError
+from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.states import CAUSES, Cause
+
+_HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV})
+
+
+def ending_of(error: BaseException) -> tuple[Cause, str]:
+    """Why a run that raised `error` ends, and what its owner should read."""
+    if isinstance(error, TrainerError):
+        return error.cause, str(error)
+    if isinstance(error, InvalidConfig):
+        return Cause.USER_ERROR, str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return Cause.OUT_OF_MEMORY, f"out of memory: {_first_line(error)}. {CAUSES[Cause.OUT_OF_MEMORY].hint}"
+    if isinstance(error, OSError) and error.errno in _HOST_ERRORS:
+        return Cause.HOST_ERROR, f"{error}. {CAUSES[Cause.HOST_ERROR].hint}"
+    return Cause.INTERNAL, f"{type(error).__name__}: {_first_line(error)}"
+
+
+def folder_problem(folder: Path, error: OSError) -> TrainerError:
+    """What to raise when the output folder cannot be written to."""
+    message = f"the output folder {str(folder)!r} cannot be written to: {error.strerror}"
+    if error.errno in _HOST_ERRORS - {errno.EROFS, errno.ENODEV}:
+        return StorageError(f"{message}. {CAUSES[Cause.HOST_ERROR].hint}")
+    return UserError(f"{message}: make it writable, or choose another")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else "no details"

@@ -1,0 +1,209 @@
+"""One life of a training run: job -> mesh -> data -> state -> steps -> finish.
+
+Between two steps the run may log, evaluate, save, or end on somebody's order. What it does at step N depends on the job
+and on N alone, so a run that was interrupted goes on as if it had not been.
+"""
+
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+
+from trainer.batch import Batch
+from trainer.checkpoints import Checkpoints
+from trainer.data import open_data
+from trainer.early_stopping import EarlyStopping
+from trainer.effective import effective_settings
+from trainer.errors import StorageError
+from trainer.evaluate import Evaluator
+from trainer.generate import sample
+from trainer.mesh import make_mesh
+from trainer.meter import Meter
+from trainer.orders import Ordered, Orders
+from trainer.prefetch import Prefetcher
+from trainer.reporting import Reporter, now
+from trainer.step import (
+    TrainState,
+    abstract_state,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    put_batch,
+)
+from vishwamai.contract.reports import EffectiveEvent
+from vishwamai.contract.resolved import ResolvedJob
+
+_LOG = logging.getLogger(__name__)
+
+
+def checkpoint_folder(job: ResolvedJob, output: Path) -> Path:
+    """Where the job's checkpoints are."""
+    return Path(job.effective.checkpoint.directory or output / "checkpoints")
+
+
+class Run:
+    """Trains a job to its end, from its newest checkpoint if there is one."""
+
+    def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders) -> None:
+        """`output` gets the checkpoints unless checkpoint.directory says otherwise."""
+        self._job, self._reporter, self._orders = job, reporter, orders
+        self._config = job.effective
+        self._max_steps = job.effective.training.max_steps
+        self._checkpoints = Checkpoints(checkpoint_folder(job, output), job.effective.checkpoint, reporter.tell)
+        self.step = 0
+        """Optimizer steps done, over all lives."""
+        self._losses: dict[str, float] = {}
+
+    def train(self) -> str:
+        """Trains to the end and says how it went. Every other end is an exception, Ordered among them."""
+        try:
+            self._prepare()
+            self._restore()
+            self._evaluate_if_due()
+            if self._is_done():
+                return f"nothing to do, training ended at step {self.step} already"
+            self._compile()
+            while not self._is_done():
+                self._orders.check()
+                self._take_step()
+                self._log_if_due()
+                self._evaluate_if_due()
+                self._save_if_due()
+            return self._finish()
+        except Ordered as order:
+            raise order.after(self._save_before_ending()) from None
+        finally:
+            with suppress(StorageError):  # told when it happened
+                self._checkpoints.close()
+
+    def _prepare(self) -> None:
+        self._reporter.phase("starting", 0)
+        self._mesh = make_mesh(self._job)
+        self._data = self._orders.wait_for(lambda: open_data(self._job))
+        eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
+        self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
+
+    def _restore(self) -> None:
+        """Takes up the newest checkpoint: the state, and what was kept beside it."""
+        self._reporter.phase("restoring", 0)
+        abstract = abstract_state(self._job, self._mesh)
+        restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
+        extra: dict[str, Any] = {}
+        if restored is None:
+            self._state: TrainState = self._orders.wait_for(lambda: init_state(self._job, self._mesh))
+        else:
+            self._state, self.step, extra = restored.state, restored.step, restored.extra
+        self._evaluated: int = extra.get("evaluated", 0)
+        self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
+        self._meter = Meter(extra.get("tokens", 0))
+        self._reporter.resume(self.step)
+        facts = self._data.facts()
+        for name, value in extra.get("data", {}).items():
+            if value != facts[name]:
+                _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
+        settings = effective_settings(self._job, self._mesh, facts, self._state.params, resumed_from=self.step or None)
+        self._reporter.tell(EffectiveEvent(time=now(), settings=settings))
+
+    def _compile(self) -> None:
+        """Compiles the step ahead of its first use, so that an order to end need not wait for it."""
+        self._reporter.phase("compiling", self.step, "compiling the training step")
+        began = time.perf_counter()
+        with self._meter.paused():
+            self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
+            step = cast(jax.stages.Wrapped, make_train_step(self._job, self._mesh))
+            self._train_step = self._orders.wait_for(lambda: step.lower(self._state, self._batches.peek()).compile())
+        self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
+
+    def _is_done(self) -> bool:
+        return self.step >= self._max_steps or self._early_stopping.reached
+
+    def _put(self, batch: Batch) -> Batch:
+        return put_batch(batch, self._mesh)
+
+    def _fetch(self, step: int) -> Batch:
+        return self._put(self._data.batch(step))
+
+    def _take_step(self) -> None:
+        batch, waited = self._batches.take()
+        self._state, metrics = self._train_step(self._state, batch)
+        self.step += 1
+        self._meter.add(self.step, metrics, waited)
+
+    def _log_if_due(self) -> None:
+        if self.step == 1 or self.step == self._max_steps or self.step % self._config.logging.log_every == 0:
+            event = self._meter.read(self.step)
+            self._losses["loss"] = event.loss
+            self._reporter.tell(event)
+
+    def _evaluate_if_due(self) -> None:
+        every = self._config.logging.eval_every
+        due = every and self.step and (self.step == self._max_steps or self.step % every == 0)
+        if not due or self._evaluated == self.step or not self._evaluator.has_text:
+            return
+        self._reporter.phase("evaluating", self.step)
+        with self._meter.paused():
+            event = self._orders.wait_for(lambda: self._evaluator.evaluate(self._state.params, self.step))
+        self._evaluated = self.step
+        self._early_stopping.judge(event.loss)
+        self._losses["evaluation loss"] = event.loss
+        self._reporter.tell(event)
+        self._reporter.phase("training", self.step)
+
+    def _save_if_due(self) -> None:
+        every = self._config.logging.save_every
+        if self._orders.take_save() or (every and self.step % every == 0):
+            try:
+                self._save()
+            except StorageError:  # its message was told as an event
+                _LOG.warning("training goes on without a checkpoint of step %d", self.step)
+
+    def _save(self) -> None:
+        """Begins to save the present step, unless it is saved already."""
+        self._reporter.phase("saving", self.step)
+        with self._meter.paused():
+            with suppress(StorageError):  # of an earlier step, told when it happened
+                self._checkpoints.wait()
+            self._checkpoints.save(self._state, self.step, self._extra())
+        self._reporter.phase("training", self.step)
+
+    def _extra(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state."""
+        facts = self._data.facts()
+        return {
+            "tokens": self._meter.tokens,
+            "evaluated": self._evaluated,
+            "early_stopping": self._early_stopping.state(),
+            "data": {name: facts[name] for name in ("tokenizer_fingerprint", "corpus_fingerprint")},
+        }
+
+    def _save_before_ending(self) -> str:
+        """Saves when the order to end allows it, and says what a new start will find."""
+        assert self._orders.end is not None
+        if not self._orders.end.save:
+            return f"at step {self.step}, without saving"
+        if self.step == 0:
+            return "before the first step"
+        self._save()
+        self._checkpoints.wait()
+        return f"at step {self.step}, which is saved"
+
+    def _finish(self) -> str:
+        """Saves the last step for certain, and lets the model write something."""
+        self._save()
+        self._checkpoints.wait()
+        self._reporter.phase("finishing", self.step)
+        try:
+            event = self._orders.wait_for(
+                lambda: sample(self._job, self._mesh, self._state.params, self._data, self.step)
+            )
+            self._reporter.tell(event)
+        except Ordered:
+            pass  # all that matters is done
+        except Exception as error:  # the model is trained and saved, whatever becomes of its sample
+            _LOG.warning("no sample could be drawn: %s", error)
+        losses = "".join(f", {name} {value:.4f}" for name, value in self._losses.items())
+        early = "" if self.step == self._max_steps else ", early: the evaluation loss no longer falls"
+        return f"trained to step {self.step}{early}{losses}"
