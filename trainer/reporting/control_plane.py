@@ -103,7 +103,7 @@ class ControlPlane(Sink):
                 self._wake.wait_for(lambda: self._deadline is not None, timeout=self._pause())
                 events, self._events = self._events, []
                 deadline = self._deadline
-            for some in batched(events, _EVENTS_PER_REPORT)  # noqa: B911 (strict is 3.13's):
+            for some in batched(events, _EVENTS_PER_REPORT):
                 self._spool.add(self._report(some))
             self._deliver()
             if deadline is not None:

@@ -1,7 +1,7 @@
 """The run's own files: metrics.jsonl, log.jsonl and sample.txt.
 
-metrics.jsonl has one object per logged step or evaluation. A run that goes on from step S forgets the lines beyond S that
-an earlier life wrote, so that a reader meets every step once. log.jsonl keeps everything, from every life.
+metrics.jsonl has one object per logged step or evaluation. A run that goes on from step S forgets what an earlier
+life wrote of later steps, so that a reader meets every step once. log.jsonl keeps everything, from every life.
 """
 
 import errno
