@@ -130,7 +130,7 @@ def _documents(files: list[str], data: DataSection, tokenizer: Tokenizer, field:
     if not dropped or data.min_length == 1:
         raise UserError(f"{field}: there is no text in {_some(files)}: name files that hold some")
     raise UserError(
-        f"{field}: data.min_length {data.min_length} left out every document ({dropped} of {dropped}) of {_some(files)}: "
+        f"{field}: data.min_length {data.min_length} left out every document ({dropped}) of {_some(files)}: "
         "lower it, or name files with longer documents"
     )
 

@@ -1,0 +1,189 @@
+"""Disks that fill up, runs that die, files that rot."""
+
+import errno
+import resource
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.trainer.checkpoints.fixtures import Recorder, State, abstract, assert_same, make_state
+from trainer.checkpoints import manifest
+from trainer.errors import StorageError, UserError
+
+STATE_FILES = 8
+"""Fewer than this would mean that the loop over a checkpoint's files met nothing."""
+
+
+@contextmanager
+def files_of_at_most(size):
+    """The operating system refuses to let any file grow beyond this, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_the_system_refuses_to_write(self, recorder, asynchronous):
+        checkpoints = recorder.save(10, asynchronous=asynchronous)
+        # Random numbers do not compress. One array: of several, Orbax abandons the others with noise on stderr.
+        state = State(jax.random.normal(jax.random.key(0), (256, 1024)), (), ())
+        with (
+            files_of_at_most(100_000),
+            pytest.raises(StorageError, match=r"step 20 could not be saved.*File too large"),
+        ):
+            self.save_and_wait(checkpoints, state)
+        self.assert_only_10_is_left(recorder, checkpoints)
+
+    def test_no_space_is_left_when_the_commit_is_written(self, recorder, monkeypatch):
+        checkpoints = recorder.save(10)
+
+        def fail(folder):
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest, "write", fail)
+            checkpoints.save(make_state(20), 20, {})
+            with pytest.raises(StorageError, match=r"No space left on device.*are intact \(10\).*keep_last"):
+                checkpoints.save(make_state(30), 30, {})
+        self.assert_only_10_is_left(recorder, checkpoints)
+
+    def save_and_wait(self, checkpoints, state):
+        checkpoints.save(state, 20, {})
+        checkpoints.wait()
+
+    def assert_only_10_is_left(self, recorder, checkpoints):
+        assert recorder.told() == [("failed", 20)]
+        assert recorder.names() == ["10"]
+        self.save_and_wait(checkpoints, make_state(20))
+        assert recorder.told() == [("failed", 20), ("committed", 20)]
+        assert_same(checkpoints.restore(abstract(make_state(0))).state, make_state(20))
+
+
+class TestUnwritableFolder:
+    def test_a_path_through_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match=r"cannot be written to '.*file/checkpoints' \(Not a directory\)"):
+            Recorder(tmp_path / "file" / "checkpoints").open()
+
+    def test_a_folder_without_permission(self, tmp_path, monkeypatch):
+        def refuse(**_):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+        with pytest.raises(UserError, match=r"Permission denied.*checkpoint\.directory"):
+            Recorder(tmp_path).open()
+
+    def test_an_address(self):
+        with pytest.raises(UserError, match="is an address"):
+            Recorder(Path("gs://bucket/run")).open()
+
+
+class TestDamage:
+    def test_any_damaged_file_is_noticed_and_the_one_before_is_restored(self, recorder, tmp_path):
+        recorder.save(10, 20)
+        sound = tmp_path / "sound"
+        recorder.directory.rename(sound)
+        names = [path.relative_to(sound) for path in sorted((sound / "20").rglob("*")) if path.is_file()]
+        assert len(names) > STATE_FILES
+        for name in names:
+            if name.name == "commit_success.txt":
+                continue
+            for damage in (self.flip_a_byte, self.truncate, Path.unlink):
+                shutil.copytree(sound, recorder.directory)
+                damage(recorder.directory / name)
+                recorder.events.clear()
+                restored = recorder.open().restore(abstract(make_state(0)))
+                told = recorder.told()
+                if told == [("restored", 20)] and damage == self.flip_a_byte:
+                    # A flipped bit in a time stamp that nothing reads does no harm.
+                    assert name == Path("20/_CHECKPOINT_METADATA")
+                    assert_same(restored.state, make_state(20))
+                else:
+                    assert told == [("corrupt", 20), ("restored", 10)], (name, damage)
+                    assert_same(restored.state, make_state(10))
+                    assert recorder.names() == ["10", "20.corrupt"]
+                shutil.rmtree(recorder.directory)
+
+    @staticmethod
+    def flip_a_byte(path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x01
+        path.write_bytes(content)
+
+    @staticmethod
+    def truncate(path):
+        path.write_bytes(path.read_bytes()[:-1])
+
+    def test_the_event_says_what_is_damaged(self, recorder):
+        recorder.save(10, 20)
+        (recorder.directory / "20" / "state" / "_METADATA").unlink()
+        recorder.open().restore(abstract(make_state(0)))
+        assert recorder.events[0].message == (
+            "the checkpoint of step 20 is unusable: state/_METADATA is missing; set aside as 20.corrupt"
+        )
+
+    def test_a_damaged_step_can_be_saved_again_and_again(self, recorder):
+        recorder.save(10, 20)
+        for _ in range(2):
+            (recorder.directory / "20" / "state" / "manifest.ocdbt").unlink()
+            checkpoints = recorder.open()
+            assert checkpoints.restore(abstract(make_state(0))).step == 10
+            checkpoints.save(make_state(20), 20, {})
+            checkpoints.wait()
+            assert checkpoints.committed_steps() == [10, 20]
+        assert recorder.names() == ["10", "20", "20.corrupt", "20.corrupt.2"]
+
+    def test_with_no_sound_one_the_run_starts_from_scratch(self, recorder):
+        recorder.save(10)
+        (recorder.directory / "10" / manifest.NAME).unlink()
+        assert recorder.open().restore(abstract(make_state(0))) is None
+        assert recorder.told() == [("corrupt", 10)]
+
+    def test_a_chosen_step_is_not_replaced_by_another(self, recorder):
+        recorder.save(10, 20)
+        (recorder.directory / "20" / manifest.NAME).unlink()
+        with pytest.raises(UserError, match=r"step 20.*committed steps \(10\)"):
+            recorder.open(restore=20).restore(abstract(make_state(0)))
+
+
+class TestKilledRuns:
+    def test_what_was_half_written_is_ignored_and_removed(self, recorder):
+        recorder.save(10)
+        half_written = recorder.directory / "20.orbax-checkpoint-tmp"
+        shutil.copytree(recorder.directory / "10", half_written)
+        half_deleted = recorder.directory / "5.deleting"
+        shutil.copytree(recorder.directory / "10", half_deleted)
+        (recorder.directory / "notes.txt").write_text("not ours")
+        checkpoints = recorder.open()
+        assert checkpoints.committed_steps() == [10]
+        assert checkpoints.restore(abstract(make_state(0))).step == 10
+        assert recorder.names() == ["10", "notes.txt"]
+
+    def test_a_folder_without_the_commit_marker_is_set_aside(self, recorder):
+        recorder.save(10, 20)
+        (recorder.directory / "20" / "commit_success.txt").unlink()
+        assert recorder.open().restore(abstract(make_state(0))).step == 10
+        assert recorder.told() == [("corrupt", 20), ("restored", 10)]
+        assert "never committed" in recorder.events[0].message
+
+    def test_deleting_is_never_half_visible(self, recorder, monkeypatch):
+        """A run killed while it deletes a checkpoint leaves nothing that looks committed."""
+        checkpoints = recorder.save(10, keep_last=1)
+
+        def die(path):
+            raise OSError(errno.EIO, "killed here")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("trainer.checkpoints.folders.shutil.rmtree", die)
+            checkpoints.save(make_state(20), 20, {})
+            checkpoints.wait()
+        assert recorder.names() == ["10.deleting", "20"]
+        assert recorder.open().committed_steps() == [20]
+        assert recorder.names() == ["20"]
