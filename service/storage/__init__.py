@@ -2,6 +2,18 @@
 
 from service.storage.database import DatabaseError
 from service.storage.errors import FencedAttempt, ForbiddenMove, KeyReused, UnknownJob
+from service.storage.logs import LogFilter
+from service.storage.series import Point
 from service.storage.store import JobFilter, Store
 
-__all__ = ["DatabaseError", "FencedAttempt", "ForbiddenMove", "JobFilter", "KeyReused", "Store", "UnknownJob"]
+__all__ = [
+    "DatabaseError",
+    "FencedAttempt",
+    "ForbiddenMove",
+    "JobFilter",
+    "KeyReused",
+    "LogFilter",
+    "Point",
+    "Store",
+    "UnknownJob",
+]

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -24,7 +25,8 @@ class DatabaseError(Exception):
 def connect(url: str) -> Engine:
     """The engine for `url`. Raises DatabaseError for an address that makes no sense or a missing driver."""
     try:
-        engine = create_engine(url)
+        # As many connections as FastAPI and anyio have threads, so that none waits for another.
+        engine = create_engine(url, pool_size=10, max_overflow=30)
     except (ArgumentError, ModuleNotFoundError) as error:
         raise DatabaseError(f"VISHWAMAI_DATABASE_URL cannot be used: {error}") from error
     if engine.dialect.name == "sqlite":
@@ -35,8 +37,15 @@ def connect(url: str) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes; committed, and on disk, when the block ends without an error."""
-    with engine.connect().execution_options(begin="IMMEDIATE") as connection, connection.begin():
+    """A transaction that writes; on disk when the block ends without an error. Raises DatabaseError."""
+    with _translated(engine), engine.connect().execution_options(begin="IMMEDIATE") as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads, and sees one state of the database throughout. Raises DatabaseError."""
+    with _translated(engine), engine.begin() as connection:
         yield connection
 
 
@@ -53,8 +62,15 @@ def migrate(engine: Engine) -> None:
         raise DatabaseError(
             f"the database was written by another release (this one knows revisions up to {newest}): {error}"
         ) from error
-    except OperationalError as error:
-        raise DatabaseError(f"the database {engine.url.render_as_string()} cannot be opened: {error.orig}") from error
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, PoolTimeoutError) as error:
+        cause = error.orig if isinstance(error, OperationalError) else error
+        raise DatabaseError(f"the database {engine.url.render_as_string()} cannot be used: {cause}") from error
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:

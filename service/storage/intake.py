@@ -62,7 +62,7 @@ def store_report(connection: Connection, job_id: str, report: Report, now: datet
     if report.seq <= stored:
         return Receipt(False, stored, JobState(job.state), job.stop)
     put(connection, report_cursors, key, {"seq": report.seq})
-    intake = _Intake(connection, report, now, attempt, JobState(job.state))
+    intake = _Intake(connection, report, now, attempt, JobState(job.state), job.code)
     for event in report.events:
         intake.take(event)
     intake.flush(log_bytes)
@@ -78,6 +78,7 @@ class _Intake:
     now: datetime
     attempt: Row[Any]
     state: JobState
+    code: str
     lines: list[LogEvent] = field(default_factory=list)
     step_rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
@@ -121,8 +122,7 @@ class _Intake:
         if self.life:
             where = (attempts.c.job_id == self.attempt.job_id, attempts.c.number == self.attempt.number)
             self.connection.execute(update(attempts).where(*where).values(**self.life))
-        if self.progress:
-            put(self.connection, progress, {"job_id": self.attempt.job_id}, self.progress | {"reported_at": self.now})
+        put(self.connection, progress, {"job_id": self.attempt.job_id}, self.progress | {"reported_at": self.now})
         job_id, number = self.attempt.job_id, self.attempt.number
         logs.append(self.connection, job_id, number, self.report.process, self.lines, cap=log_bytes)
 
@@ -147,10 +147,10 @@ class _Intake:
         if self.attempt.first_step is None and "first_step" not in self.life:
             resumed_from = self.life.get("resumed_from", self.attempt.resumed_from)
             self.life["first_step"] = (resumed_from or 0) + 1
-        if self.state in _NOT_RUNNING_YET:
-            if self.state is JobState.QUEUED:  # a quick trainer reports before reconcile has noted its start
-                self._move(JobState.STARTING, "starting", "The trainer is starting.")
-            self._move(JobState.RUNNING, "training", "Training.")
+        if self.state is JobState.QUEUED:  # a quick trainer reports before reconcile has noted its start
+            self._move(JobState.STARTING, "starting", "The trainer is starting.")
+        if self.state in _NOT_RUNNING_YET or (self.state is JobState.RUNNING and self.code != "training"):
+            self._move(JobState.RUNNING, "training", f"Attempt {self.attempt.number} is training.")
 
     def _eval(self, event: EvalEvent) -> None:
         values = event.model_dump(include={"time", "loss", "perplexity", "tokens", "seconds"})
@@ -180,7 +180,7 @@ class _Intake:
         # A report that arrives after the end was seen tells of the past.
         if self.attempt.ended_at is None:
             life.move(self.connection, self.attempt.job_id, state, code, reason, self.now)
-            self.state = state
+            self.state, self.code = state, code
 
     def _tell(self, event: AnyEvent, message: str) -> None:
         data = {name: value for name, value in _plain(event).items() if name not in {"kind", "time", "message"}}

@@ -1,7 +1,7 @@
 """Metrics over steps, put together from all attempts.
 
-An attempt that resumed at step s trains s + 1, s + 2, ... anew: what earlier attempts wrote beyond s is superseded. Rows
-are not deleted for this; the reader keeps, of attempt a, the steps up to the least resume point of the attempts after a.
+An attempt that resumed at step s trains s + 1, s + 2, ... anew: what earlier attempts wrote beyond s is superseded.
+Rows are not deleted for this; the reader keeps of attempt a the steps up to the least resume point of later attempts.
 """
 
 import math

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, 
 
 from service.records import JobRecord, ProgressRecord, Stop
 from service.storage import history, life, logs, series
-from service.storage.database import connect, migrate, writing
+from service.storage.database import connect, migrate, reading, writing
 from service.storage.errors import KeyReused
 from service.storage.intake import Receipt, store_report
 from service.storage.rows import job_records, progress_records
@@ -41,7 +41,7 @@ class JobFilter:
 
 
 class Store:
-    """All that the service remembers."""
+    """All that the service remembers. Every method may raise DatabaseError when the database fails."""
 
     def __init__(
         self,
@@ -148,51 +148,51 @@ class Store:
 
     def job(self, job_id: str) -> JobRecord | None:
         """The job with its attempts."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             records = job_records(connection, connection.execute(select(jobs).where(jobs.c.id == job_id)))
         return records[0] if records else None
 
     def live_jobs(self) -> list[JobRecord]:
         """All jobs that are not over, oldest first."""
         query = select(jobs).where(jobs.c.state.not_in(_TERMINAL)).order_by(jobs.c.id)
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return job_records(connection, connection.execute(query))
 
     def find(self, wanted: JobFilter, limit: int) -> list[JobRecord]:
         """At most `limit` jobs, newest first."""
         query = _matching(wanted).order_by(jobs.c.id.desc()).limit(limit)
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return job_records(connection, connection.execute(query))
 
     def progress(self, job_ids: Collection[str]) -> dict[str, ProgressRecord]:
         """How far each of these jobs has come."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return progress_records(connection, job_ids)
 
     def jobs_by_state(self) -> dict[JobState, int]:
         """How many jobs there are in each state that has any."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples()
             return {JobState(state): count for state, count in rows}
 
     def events(self, job_id: str, *, after: int = 0, limit: int = 1000, kinds: Collection[str] = ()) -> list[JobEvent]:
         """What happened to the job after the event `after`, oldest first."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return history.read_events(connection, job_id, after=after, limit=limit, kinds=kinds)
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Committed checkpoints that are still there, newest first."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return history.read_checkpoints(connection, job_id)
 
     def log(self, job_id: str, wanted: logs.LogFilter) -> tuple[list[LogLine], int]:
         """Log lines, and the id to go on from."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return logs.read(connection, job_id, wanted)
 
     def series(self, job_id: str, names: Collection[str] | None = None) -> dict[str, list[series.Point]]:
         """Points of each metric (all, or those named) by rising step, each step once: the newest attempt's."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return series.read(connection, job_id, names)
 
     @contextmanager

@@ -1,0 +1,119 @@
+"""`python -m service [serve | migrate]`: the control plane as a program, set up by its environment (settings.py).
+
+Exit codes: 0 ended on request, 1 could not start (one line on stderr says why), 2 wrong command line.
+"""
+
+import argparse
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from service.app import create_app
+from service.logs import configure_logging
+from service.settings import Settings, SettingsError
+from service.storage import DatabaseError, Store
+
+log = structlog.get_logger()
+GRACE_SECONDS = 10
+"""For answers under way when the service is told to end."""
+
+
+class CannotStart(Exception):
+    """Why, in one line."""
+
+
+class _Server(uvicorn.Server):
+    """Ends streams and long polls as soon as it is told to end; uvicorn alone would wait for them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app = self.config.app
+        if (context := getattr(getattr(app, "state", None), "context", None)) is not None:
+            context.changes.close()
+        super().handle_exit(sig, frame)
+
+
+def main() -> int:
+    """Runs the command line; answers the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m service", description="The VishwamAI control plane.")
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    command = parser.parse_args().command
+    try:
+        settings = Settings.read(os.environ)
+        with _data_dir(settings.data_dir):
+            Store.open(settings.database).close()
+            if command == "serve":
+                _serve(settings)
+    except (CannotStart, SettingsError, DatabaseError) as error:
+        print(f"vishwamai service: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    listener = _listen(settings)
+    settings = settings.with_port(listener.getsockname()[1])
+    configure_logging(sys.stderr)
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+    )
+    log.info("service.listening", url=settings.base_url, data_dir=str(settings.data_dir.absolute()))
+    _Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket, so that a taken port is known before anything else begins."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
+            "Set VISHWAMAI_PORT to another port (0 takes any free one), or end the program that has it."
+        ) from error
+    return listener
+
+
+@contextmanager
+def _data_dir(folder: Path) -> Iterator[None]:
+    """The data folder, made if need be, and held by a lock: two services would fight over it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "service.lock").open("a+")
+    except OSError as error:
+        raise CannotStart(
+            f"VISHWAMAI_DATA_DIR={str(folder)!r} cannot be written: {error.strerror}. Name a folder that can."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise CannotStart(
+                f"another service (process {file.read().strip() or 'unknown'}) uses {str(folder)!r}. "
+                "End it first, or set VISHWAMAI_DATA_DIR to another folder."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The application: its parts put together, brought up and taken down in order."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio.to_thread import run_sync as in_thread
+from fastapi import FastAPI
+
+from service.access import Credentials
+from service.launchers.base import Launcher
+from service.launchers.local import LocalLauncher
+from service.metrics import Metrics
+from service.middleware import Envelope
+from service.openapi import describe
+from service.operations.changes import Changes
+from service.operations.context import Context, utc_now
+from service.reconcile.loop import Reconciler
+from service.routes import ROUTERS, problems
+from service.settings import Settings
+from service.storage import Store
+from vishwamai import __version__
+
+SECRET_FILE = "reports.secret"
+
+
+def create_app(settings: Settings, launcher: Launcher | None = None) -> FastAPI:
+    """The control plane; attempts run in `launcher`, by default the one that the settings name.
+
+    Starting it raises DatabaseError where the database cannot be used, and OSError where the data folder cannot.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(app, settings, launcher or LocalLauncher(settings.data_dir, settings.base_url)):
+            yield
+
+    app = FastAPI(
+        title="VishwamAI training service",
+        version=__version__,
+        description="One JSON training config in; a trained model out.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.metrics = Metrics()
+    for router in ROUTERS:
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(Envelope, settings=settings, metrics=app.state.metrics)
+    describe(app)
+    return app
+
+
+@asynccontextmanager
+async def _running(app: FastAPI, settings: Settings, launcher: Launcher) -> AsyncIterator[None]:
+    """Everything that lives as long as the service does. Attempts outlive it."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    changes = Changes()
+    credentials = Credentials.load(settings.data_dir / SECRET_FILE)
+    store = await in_thread(lambda: _open_store(settings, changes))
+    reconciler = Reconciler(
+        store,
+        launcher,
+        token_for=credentials.token_for,
+        tick=settings.tick_seconds,
+        max_running=settings.max_running_jobs,
+    )
+    began = utc_now()
+    app.state.credentials = credentials
+    app.state.context = Context(store, launcher, changes, reconciler.wake)
+    app.state.last_pass = lambda: reconciler.last_tick or began
+    loop = asyncio.create_task(reconciler.run(), name="reconcile")
+    try:
+        yield
+    finally:
+        changes.close()
+        loop.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loop
+        await launcher.close()
+        await in_thread(store.close)
+
+
+def _open_store(settings: Settings, changes: Changes) -> Store:
+    return Store.open(settings.database, log_bytes_per_job=settings.log_bytes_per_job, on_change=changes.notify)

@@ -1,0 +1,106 @@
+"""How the service is set up: the only reader of the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names the variable, its value and what would be accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each field comes from the environment variable VISHWAMAI_<FIELD IN CAPITALS>."""
+
+    data_dir: Path = Path("runs")
+    """Database, secret and jobs' output."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes any free port."""
+    database_url: str = ""
+    """SQLAlchemy's address; empty: an SQLite file in data_dir."""
+    launcher: Literal["local"] = "local"
+    """Where attempts run: as processes on this machine."""
+    max_running_jobs: int = 1
+    """Jobs with processes at the same time; the others wait."""
+    tick_seconds: float = 0.5
+    """Longest pause between two looks of the reconcile loop."""
+    max_body_bytes: int = 1 << 20
+    max_report_bytes: int = 8 << 20
+    """Body of a trainer's report; it may carry a thousand log lines."""
+    log_bytes_per_job: int = 64 << 20
+    """Compressed log lines kept per job; beyond that the oldest go."""
+
+    @property
+    def database(self) -> str:
+        """Address of the database, with the default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'service.sqlite3'}"
+
+    @property
+    def base_url(self) -> str:
+        """Where trainers on this machine reach the service."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def with_port(self, port: int) -> "Settings":
+        """The same with the port that was really bound."""
+        return replace(self, port=port)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "Settings":
+        """Reads the environment; raises SettingsError."""
+        defaults = cls()
+        settings = cls(
+            data_dir=Path(environ.get("VISHWAMAI_DATA_DIR") or defaults.data_dir),
+            host=environ.get("VISHWAMAI_HOST") or defaults.host,
+            port=_whole(environ, "VISHWAMAI_PORT", defaults.port, 0, 65_535),
+            database_url=environ.get("VISHWAMAI_DATABASE_URL") or defaults.database_url,
+            launcher=_launcher(environ.get("VISHWAMAI_LAUNCHER") or defaults.launcher),
+            max_running_jobs=_whole(environ, "VISHWAMAI_MAX_RUNNING_JOBS", defaults.max_running_jobs, 1, 10_000),
+            tick_seconds=_seconds(environ, "VISHWAMAI_TICK_SECONDS", defaults.tick_seconds),
+            max_body_bytes=_whole(environ, "VISHWAMAI_MAX_BODY_BYTES", defaults.max_body_bytes, 1024, 1 << 30),
+            max_report_bytes=_whole(environ, "VISHWAMAI_MAX_REPORT_BYTES", defaults.max_report_bytes, 1024, 1 << 30),
+            log_bytes_per_job=_whole(environ, "VISHWAMAI_LOG_BYTES_PER_JOB", defaults.log_bytes_per_job, 0, 1 << 40),
+        )
+        if not is_loopback(settings.host):
+            raise SettingsError(
+                f"VISHWAMAI_HOST={settings.host!r} would let other machines in, and this service cannot tell who is "
+                "calling yet: authentication arrives with the cluster work. Use 127.0.0.1, ::1 or localhost."
+            )
+        return settings
+
+
+def is_loopback(host: str) -> bool:
+    """True for a name or address that only this machine can reach."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _launcher(name: str) -> Literal["local"]:
+    if name != "local":
+        raise SettingsError(f"VISHWAMAI_LAUNCHER={name!r} is not known; 'local' is")
+    return "local"
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
+        raise SettingsError(f"{name}={text!r} is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 60:
+        raise SettingsError(f"{name}={text!r} is not a number of seconds from 0.01 to 60")
+    return seconds
