@@ -63,12 +63,11 @@ def _place(location: tuple[str | int, ...], document: Any) -> Place:
     """The part of pydantic's location that is a place in the document; the rest names a choice inside the schema."""
     place: list[str | int] = []
     for part in location:
-        if isinstance(document, dict) and isinstance(part, str) and part in document:
-            document = document[part]
-        elif isinstance(document, list) and isinstance(part, int) and part < len(document):
-            document = document[part]
-        else:
+        named = isinstance(document, dict) and isinstance(part, str) and part in document
+        numbered = isinstance(document, list) and isinstance(part, int) and part < len(document)
+        if not (named or numbered):
             break
+        document = document[part]
         place.append(part)
     return tuple(place)
 
@@ -143,8 +142,8 @@ def _hint(value: object, schema: Schema) -> str | None:
 
 def _is_number(text: str) -> bool:
     try:
-        return json.loads(text) * 0 == 0
-    except (ValueError, TypeError):
+        return isinstance(json.loads(text), int | float)
+    except ValueError:
         return False
 
 

@@ -11,10 +11,10 @@ from vishwamai.contract.strict_json import kind_of, parse_json
 __all__ = ["check_config", "parse_json"]
 
 
-def check_config(document: dict[str, Any]) -> TrainingConfig:
-    """The config in a document as `parse_json` returns it.
+def check_config(document: Any) -> TrainingConfig:
+    """The config in a document, which is an object as `parse_json` returns it.
 
-    Raises InvalidConfig with every problem: each field that cannot be accepted, and each contradiction among the others.
+    Raises InvalidConfig with every problem: each field that cannot be accepted, each contradiction among the others.
     """
     config, problems = inspect(document)
     if problems:
@@ -22,7 +22,7 @@ def check_config(document: dict[str, Any]) -> TrainingConfig:
     return config
 
 
-def inspect(document: dict[str, Any]) -> tuple[TrainingConfig, list[Problem]]:
+def inspect(document: Any) -> tuple[TrainingConfig, list[Problem]]:
     """The config without its invalid fields, and all that is wrong."""
     if not isinstance(document, dict):
         problem = Problem(

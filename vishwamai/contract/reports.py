@@ -16,6 +16,8 @@ Phase = Literal["starting", "restoring", "compiling", "training", "evaluating", 
 Directive = Literal["continue", "save", "stop"]
 MAX_EVENTS = 1000
 """Events in one report, at most."""
+UNDELIVERED = "reports"
+"""Folder in a job's output where a trainer leaves reports it could not deliver, each attempt-NNNNNN-SSSSSSSSSS.json."""
 
 
 class Event(Value):

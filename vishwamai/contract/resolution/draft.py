@@ -67,9 +67,8 @@ class Draft:
 
     def explain(self, name: str, effective: Any, why: str) -> None:
         """Says what runs without touching the config."""
-        requested = self.asked.settings.get(name)
-        if isinstance(requested, BaseModel):
-            requested = requested.model_dump()
+        inside = {key: value for key, value in self.asked.settings.items() if key.startswith(f"{name}.")}
+        requested = {key.removeprefix(f"{name}."): value for key, value in inside.items()} or self.asked.get(name)
         self.decisions.append(Decision(setting=name, requested=requested, effective=effective, why=why))
 
     def config(self) -> TrainingConfig:

@@ -6,7 +6,6 @@ Each function answers for one such setting: the value that fits, or None where n
 
 import math
 
-from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.resolution.draft import Asked
 
 LARGEST_HEADS = LARGEST_HEAD_DIM = 1024
@@ -97,11 +96,11 @@ def warm_up(asked: Asked) -> int:
     return min(training.warmup_steps, training.max_steps // 10)
 
 
-def intervals(config: TrainingConfig) -> dict[str, int]:
+def intervals(asked: Asked, steps: int) -> dict[str, int]:
     """Default intervals that would pass the end of the run, shortened so that each still happens a few times."""
-    steps = config.training.max_steps
     times = {"log_every": 20, "eval_every": 5, "save_every": 2}
-    return {name: max(1, steps // count) for name, count in times.items() if getattr(config.logging, name) > steps}
+    late = {name for name in times if f"logging.{name}" not in asked and getattr(asked.config.logging, name) > steps}
+    return {name: max(1, steps // count) for name, count in times.items() if name in late}
 
 
 def common_divisor(*numbers: int) -> int:

@@ -1,0 +1,151 @@
+"""The slice that `placement` chose, as hardware and as decisions a reader can follow."""
+
+from vishwamai.contract.accelerators import Slice, slice_for, slices
+from vishwamai.contract.resolution.draft import Draft
+from vishwamai.contract.resolution.mesh import AXIS_OF, in_words
+from vishwamai.contract.resolution.placement import Placement
+from vishwamai.contract.resolved import MESH_AXES, Hardware, Platform
+
+
+def describe(placement: Placement, platform: Platform, *, spot: bool) -> Hardware:
+    """The hardware of a placement."""
+    chosen = placement.slice
+    return Hardware(
+        platform=platform,
+        accelerator=chosen.generation.name,
+        accelerator_label=chosen.machine.label,
+        machine_type=chosen.machine.machine_type,
+        topology=chosen.topology,
+        chips_per_slice=chosen.chips,
+        hosts_per_slice=chosen.hosts,
+        chips_per_host=chosen.machine.chips,
+        devices_per_chip=chosen.generation.devices_per_chip,
+        num_slices=placement.num_slices,
+        spot=spot,
+    )
+
+
+def settle(draft: Draft, placement: Placement, platform: Platform) -> None:
+    """Writes accelerator, topology, cores and mesh into the draft and says how each came about."""
+    _accelerator(draft, placement)
+    _topology(draft, placement)
+    _cores(draft, placement)
+    _machine(draft, placement)
+    _mesh(draft, placement)
+    if platform != "tpu":
+        _rehearsal(draft, placement, platform)
+
+
+def _accelerator(draft: Draft, placement: Placement) -> None:
+    chosen, asked = placement.slice, draft.asked.get("tpu.accelerator")
+    name = chosen.generation.name
+    several = placement.num_slices > 1
+    by_name = slice_for(name, chosen.topology, multi_host=several)
+    # The label says more than the generation where it picks machines that the generation alone would not.
+    effective = name if by_name == chosen else chosen.machine.label
+    if asked is None:
+        what = [f"{_count(chosen.chips, 'chip')} as {chosen.topology}"]
+        what += [f"tpu_cores {draft['tpu.tpu_cores']}"] if "tpu.tpu_cores" in draft.asked else []
+        what += [f"a mesh of {placement.devices} devices"] if "tpu.mesh_shape" in _asked_sections(draft) else []
+        choice = (
+            f"{', '.join(placement.others)} would do as well: set tpu.accelerator to choose"
+            if placement.others
+            else "no other fits"
+        )
+        draft.decide("tpu.accelerator", effective, f"not given; {name} has {', '.join(what)}; {choice}")
+    elif asked != effective:
+        draft.decide("tpu.accelerator", effective, f'"{asked}" is another name of {name}')
+
+
+def _asked_sections(draft: Draft) -> set[str]:
+    return {name.rpartition(".")[0] for name in draft.asked.settings if draft.asked.get(name) is not None}
+
+
+def _topology(draft: Draft, placement: Placement) -> None:
+    chosen, asked = placement.slice, draft.asked.get("tpu.tpu_topology")
+    if asked == chosen.topology:
+        return
+    if asked is not None:
+        why = f"the same slice, as {chosen.generation.name} writes it"
+    elif chosen.topology == draft["tpu.tpu_topology"]:
+        why = f"the default: {chosen.chips} chips"
+    else:
+        why = f"not given; the {chosen.generation.name} slice of {_devices(chosen)} fits what was asked"
+    draft.decide("tpu.tpu_topology", chosen.topology, why)
+
+
+def _cores(draft: Draft, placement: Placement) -> None:
+    chosen, reading = placement.slice, placement.reading
+    if "tpu.tpu_cores" not in draft.asked:
+        draft.decide(
+            "tpu.tpu_cores", placement.devices, f"not given: the JAX devices of {_devices(chosen)}{_times(placement)}"
+        )
+        return
+    generation = chosen.generation
+    facts = f"a {generation.name} chip has {_count(generation.tensor_cores_per_chip, 'TensorCore')} and is {_count(generation.devices_per_chip, 'JAX device')}"
+    why = f"read as {reading.unit}: {facts}, so {chosen.topology} has {_devices(chosen)}{_times(placement)}"
+    draft.explain("tpu.tpu_cores", reading.count, why)
+
+
+def _machine(draft: Draft, placement: Placement) -> None:
+    chosen = placement.slice
+    machine = chosen.machine
+    why = f"{_count(machine.chips, 'chip')} to a machine, so {chosen.topology} is {_count(chosen.hosts, 'host')}{_times(placement)}"
+    rivals = {
+        f"{s.hosts} x {s.machine.machine_type}"
+        for s in slices()
+        if s.generation is chosen.generation and s.topology == chosen.topology and s.machine.label == machine.label
+    } - {f"{chosen.hosts} x {machine.machine_type}"}
+    if rivals and placement.num_slices > 1:
+        why += f"; not {', '.join(rivals)}, because joined slices must be multi-host"
+    elif rivals:
+        why += f"; not {', '.join(rivals)}, because one host needs no network between processes"
+    draft.explain("hardware.machine_type", machine.machine_type, why)
+
+
+def _mesh(draft: Draft, placement: Placement) -> None:
+    mesh, strategy = placement.mesh, draft["tpu.device_strategy"]
+    given = {name: n for name in MESH_AXES if (n := draft.asked.get(f"tpu.mesh_shape.{name}")) is not None}
+    axis = AXIS_OF[strategy]
+    effective = mesh.model_dump()
+    if given and all(getattr(mesh, name) == 1 for name in MESH_AXES if name not in given):
+        why = f"as given; it multiplies to the {placement.devices} JAX devices"
+    else:
+        why = f"{_count(placement.devices, 'JAX device')} as {in_words(mesh)}: "
+        why += f"{', '.join(given)} as given, the rest " if given else "all "
+        why += f"to {axis}, as device_strategy {strategy} says"
+        if axis not in given and getattr(mesh, axis) == 1 and placement.devices > 1:
+            why += f", but no part of it divides the model's {'heads and MLP' if axis == 'model' else 'window'}"
+        elif axis not in ("data", *given) and mesh.data > placement.num_slices:
+            why += (
+                f", as far as the {'heads and MLP' if axis == 'model' else 'window'} can be divided, and then to data"
+            )
+    if placement.num_slices > 1:
+        why += f"; data spans the {placement.num_slices} slices, because only gradients cross the network between them"
+    draft.decide("tpu.mesh_shape", effective, why)
+    if "tpu.device_strategy" in draft.asked and axis in given and getattr(mesh, axis) == 1 and placement.devices > 1:
+        draft.explain("tpu.device_strategy", strategy, f"mesh_shape gives {axis} 1 device, and mesh_shape decides")
+
+
+def _rehearsal(draft: Draft, placement: Placement, platform: Platform) -> None:
+    devices = placement.devices
+    name = placement.slice.generation.name
+    if platform == "cpu":
+        why = f"this site trains locally: one process with {_count(devices, 'virtual CPU device')} rehearses the {name} slice"
+    else:
+        why = f"this site trains on GPUs: {_count(devices, 'device')} stand in for the {name} slice"
+    draft.explain("hardware.platform", platform, why + ", with the same mesh and the same mathematics")
+    if draft.asked.get("tpu.spot"):
+        draft.explain("tpu.spot", True, "not used: nothing is bought for a local run")
+
+
+def _devices(chosen: Slice) -> str:
+    return f"{_count(chosen.chips, 'chip')}, {_count(chosen.devices, 'JAX device')}"
+
+
+def _times(placement: Placement) -> str:
+    return f", times {placement.num_slices} slices" if placement.num_slices > 1 else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
