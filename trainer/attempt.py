@@ -20,7 +20,7 @@ from trainer.reporting.spool import Spool
 from trainer.reporting.status import Status
 from trainer.signals import Signals
 from vishwamai.contract.environment import TrainerEnvironment
-from vishwamai.contract.reports import FinishedEvent
+from vishwamai.contract.reports import UNDELIVERED, FinishedEvent
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import CAUSES, Cause
 
@@ -57,7 +57,7 @@ class Attempt:
         """Joins control plane, files and metrics to the reporter, in the order in which they can tell of trouble."""
         where = self._where
         if where.reports_url:
-            spool = Spool(where.output / "reports")
+            spool = Spool(where.output / UNDELIVERED)
             plane = ControlPlane(
                 where.reports_url, self._orders, spool, attempt=where.attempt, token_file=where.reports_token_file
             )

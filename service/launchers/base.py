@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.records import Observation
+from vishwamai.contract.reports import Report
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -28,6 +29,9 @@ class Launcher(Protocol):
 
     async def observe(self, job_id: str, attempt: int) -> Observation:
         """What is there now."""
+
+    async def undelivered(self, job_id: str, attempt: int) -> list[Report]:
+        """Reports that the attempt, now over, left behind because it could not deliver them, in order."""
 
     async def terminate(self, job_id: str, attempt: int, *, kill: bool) -> None:
         """Asks the processes to end (SIGTERM), or ends them (SIGKILL). No error when they are gone."""

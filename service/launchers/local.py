@@ -14,7 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
+import structlog
 from anyio.to_thread import run_sync as in_thread
+from pydantic import ValidationError
 
 from service.launchers.base import Launch, LaunchError
 from service.launchers.files import read_json, tail, write_whole
@@ -23,6 +25,9 @@ from service.launchers.supervisor import EXIT, OUTPUT, PROCESS, record_exit, tak
 from service.records import Observation
 from vishwamai.contract.environment import ATTEMPT, JOB_ID, TrainerEnvironment
 from vishwamai.contract.environment import OUTPUT as OUTPUT_FOLDER
+from vishwamai.contract.reports import UNDELIVERED, Report
+
+log = structlog.get_logger()
 
 LAST_LINES = 20
 START_PATIENCE = 30.0
@@ -66,6 +71,10 @@ class LocalLauncher:
     async def observe(self, job_id: str, attempt: int) -> Observation:
         """What the attempt's files and this machine's processes say."""
         return await in_thread(self._observe, job_id, attempt)
+
+    async def undelivered(self, job_id: str, attempt: int) -> list[Report]:
+        """What the trainer put into the job's folder when the service did not answer."""
+        return await in_thread(self._undelivered, job_id, attempt)
 
     async def terminate(self, job_id: str, attempt: int, *, kill: bool) -> None:
         """SIGTERM, once however often it is asked for, or SIGKILL. An attempt not started yet never will be."""
@@ -154,6 +163,15 @@ class LocalLauncher:
 
     def _last_lines(self, folder: Path) -> tuple[str, ...]:
         return tail(folder / OUTPUT, lines=LAST_LINES)
+
+    def _undelivered(self, job_id: str, attempt: int) -> list[Report]:
+        reports = []
+        for path in sorted((self._jobs / job_id / UNDELIVERED).glob(f"attempt-{attempt:06}-*.json")):
+            try:
+                reports.append(Report.model_validate_json(path.read_bytes()))
+            except (OSError, ValidationError) as error:
+                log.warning("report.unreadable", path=str(path), error=str(error))
+        return reports
 
     def _members(self, job_id: str, attempt: int, group: int) -> list[int]:
         marks = {JOB_ID: job_id, ATTEMPT: str(attempt), OUTPUT_FOLDER: str(self._jobs / job_id)}

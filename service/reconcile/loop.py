@@ -22,6 +22,7 @@ from service.reconcile.actions import Action, BeginAttempt, EndAttempt, Launch, 
 from service.reconcile.decide import decide, waiting_reasons
 from service.records import JobRecord, Observation
 from service.storage.errors import ForbiddenMove
+from vishwamai.contract.reports import Report
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import Cause, JobState
 
@@ -40,6 +41,12 @@ class Records(Protocol):
 
     def live_jobs(self) -> list[JobRecord]:
         """Jobs that are not in a terminal state."""
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """The job as it is now."""
+
+    def store_report(self, job_id: str, report: Report, now: datetime) -> object:
+        """Stores a trainer's report unless it is stored already."""
 
     def begin_attempt(self, job_id: str, number: int, now: datetime) -> None:
         """Records that the attempt exists."""
@@ -136,8 +143,17 @@ class Reconciler:
         seen = None
         if attempt is not None and attempt.ended_at is None:
             seen = await self._launcher.observe(job.id, attempt.number)
+            if seen.phase == "exited":
+                job = await self._hear_out(job, attempt.number)
         for action in decide(job, seen, self._clock(), wait=wait):
             await self._apply(job, action)
+
+    async def _hear_out(self, job: JobRecord, number: int) -> JobRecord:
+        """The record with the trainer's last words: those that came just now, and those nobody was there to hear."""
+        for report in await self._launcher.undelivered(job.id, number):
+            await in_thread(self._store.store_report, job.id, report, self._clock())
+        newest = await in_thread(self._store.job, job.id)
+        return job if newest is None else newest
 
     async def _apply(self, job: JobRecord, action: Action) -> None:
         now = self._clock()
@@ -167,8 +183,8 @@ class Reconciler:
 
     async def _refused(self, job_id: str, number: int, why: str) -> None:
         """A launch that the place refuses is an attempt that ended without a process."""
-        live = {job.id: job for job in await in_thread(self._store.live_jobs)}
-        if (job := live.get(job_id)) is None:
+        job = await in_thread(self._store.job, job_id)
+        if job is None:
             return
         seen = Observation(job_id, number, "exited", message=why)
         for action in decide(job, seen, self._clock()):

@@ -17,6 +17,7 @@ from service.records import JobRecord
 from service.storage import Store
 from tests.service.launchers.place import PATIENCE, end_all, is_gone, launcher_at, trainer_pid, until
 from tests.service.reconcile.world import START, job
+from vishwamai.contract.reports import Report
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import Cause, JobState
 
@@ -136,6 +137,27 @@ async def test_the_trainer_ends_while_the_service_is_down(service):
     service.restart()
     record = await service.until(JobState.SUCCEEDED)
     assert len(record.attempts) == 1
+
+
+async def test_what_a_trainer_could_not_tell_a_service_that_was_down_is_heard(service):
+    folder = service.submit()
+    await service.loop.pass_once()
+    trainer_pid(service.data_dir)
+    now = service.clock()
+    step = {"kind": "step", "time": now, "step": 7, "loss": 2.5, "learning_rate": 0.1, "grad_norm": 1.0}
+    step |= {"tokens": 700, "tokens_per_second": 10.0, "step_seconds": 1.0}
+    saved = {"kind": "checkpoint", "time": now, "action": "committed", "step": 7, "path": "checkpoints/7"}
+    finished = {"kind": "finished", "time": now, "cause": "completed", "step": 7, "message": "Trained to step 7."}
+    (folder / "reports").mkdir()
+    for seq, events in enumerate([[step, saved], [finished]], 1):
+        report = Report.model_validate({"attempt": 1, "seq": seq, "sent_at": now, "events": events})
+        (folder / "reports" / f"attempt-000001-{seq:010}.json").write_text(report.model_dump_json())
+    (folder / "reports" / "attempt-000001-0000000003.json").write_text("{half a rep")
+    (folder / "finish").touch()
+    record = await service.until(JobState.SUCCEEDED)
+    assert record.reason == "Trained to step 7."
+    assert record.attempts[0].last_step == 7
+    assert [c.step for c in service.store.checkpoints("job-1")] == [7]
 
 
 async def test_a_killed_trainer_starts_again(service):
