@@ -90,6 +90,7 @@ LEGACY: Mapping[str, Rule] = {
     "distillation.teacher_cache": Unsupported(_TEACHER_CACHE),
     "distillation.cache_teacher_outputs": Unsupported(_TEACHER_CACHE),
     "distillation.layer_match_strategy": Unsupported("layers are matched as intermediate_layer_mapping says"),
+    "early_stopping": Renamed("training.early_stopping"),
     "early_stopping.patience": Renamed("training.early_stopping.patience"),
     "early_stopping.min_delta": Renamed("training.early_stopping.min_delta"),
     "tot": Unsupported(_TREE),
@@ -99,10 +100,11 @@ LEGACY: Mapping[str, Rule] = {
 
 def legacy_rule(name: str) -> Rule | None:
     """The rule for a dotted name of the original code; None when it is none of its names."""
-    while name:
-        if name in LEGACY:
-            return LEGACY[name]
-        name = name.rpartition(".")[0]
+    if name in LEGACY:
+        return LEGACY[name]
+    while name := name.rpartition(".")[0]:
+        if isinstance(rule := LEGACY.get(name), Unsupported | Special):
+            return rule
     return None
 
 

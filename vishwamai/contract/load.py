@@ -16,24 +16,24 @@ def check_config(document: Any) -> TrainingConfig:
 
     Raises InvalidConfig with every problem: each field that cannot be accepted, each contradiction among the others.
     """
-    config, problems = inspect(document)
-    if problems:
+    config, of_fields, contradictory = inspect(document)
+    if problems := of_fields + contradictory:
         raise InvalidConfig(problems)
     return config
 
 
-def inspect(document: Any) -> tuple[TrainingConfig, list[Problem]]:
-    """The config without its invalid fields, and all that is wrong."""
+def inspect(document: Any) -> tuple[TrainingConfig, list[Problem], list[Problem]]:
+    """The config without its invalid fields, what is wrong with those, and the contradictions among the others."""
     if not isinstance(document, dict):
-        problem = Problem(
-            pointer="", message=f"The config is {kind_of(document)}; it takes an object.", accepted="an object"
-        )
-        raise InvalidConfig([problem])
+        message = f"The config is {kind_of(document)}; it takes an object."
+        raise InvalidConfig([Problem(pointer="", message=message, accepted="an object")])
     config, problems, invalid = valid_part(document)
-    for found in contradictions(config):
-        if not any(_touches(setting, name) for setting in found.settings for name in invalid):
-            problems.append(found.problem)
-    return config, problems
+    contradictory = [
+        found.problem
+        for found in contradictions(config)
+        if not any(_touches(setting, name) for setting in found.settings for name in invalid)
+    ]
+    return config, problems, contradictory
 
 
 def _touches(one: str, other: str) -> bool:
