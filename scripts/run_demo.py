@@ -22,7 +22,7 @@ from vishwamai.cli import plane, render
 from vishwamai.cli.configs import config_in
 from vishwamai.cli.exits import ExitCode
 from vishwamai.cli.failures import report
-from vishwamai.cli.jobs import resolution, watch_to_end
+from vishwamai.cli.jobs import watch_to_end
 from vishwamai.cli.output import Format, Output
 from vishwamai.cli.text import clean, number
 from vishwamai.client import Client, ClientError, ServerFault, Unreachable
@@ -69,7 +69,7 @@ def demonstrate(to: Output, client: Client) -> int:
     job = client.submit(document.value)
     try:
         heading(to, f"{CONFIG.relative_to(ROOT)} is job {job.id} at {client.server}; what was decided, and why")
-        resolution(to, job)
+        render.resolution(to.out, job.resolved)
         heading(to, "Training")
         watch_to_end(to, client, job.id)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +55,7 @@ def label(path: str) -> str:
     return "<stdin>" if path == STDIN else path
 
 
-def assign(document: Document, settings: list[str]) -> Document:
+def assign(document: Document, settings: Sequence[str]) -> Document:
     """The document with each `section.field=value` in place. Raises InvalidConfig naming every bad one."""
     value = copy.deepcopy(document.value)
     assigned = dict(document.assigned)

@@ -46,7 +46,7 @@ def submit(
         if isinstance(answer, Validation) or not watch:
             _show_answer(to, client, answer)
             return
-        resolution(to, answer)
+        render.resolution(to.talk, answer.resolved)
         to.talk.print(Text(f"\njob {answer.id} at {client.server}\n"))
         raise _watch(to, client, answer.id)
 
@@ -161,21 +161,11 @@ def _watch(to: Output, client: Client, job_id: str, *, history: int | None = Non
         return typer.Exit(ExitCode.INTERRUPTED)
 
 
-def resolution(to: Output, answer: Job | Validation) -> None:
-    """What a config became: size and place, decisions, warnings."""
-    to.talk.print(render.resolved_facts(answer.resolved))
-    to.talk.print()
-    to.talk.print(render.decisions(answer.decisions))
-    if answer.warnings:
-        to.talk.print()
-        render.notices(to.talk, answer.warnings)
-
-
 def _show_answer(to: Output, client: Client, answer: Job | Validation) -> None:
     if to.json:
         to.body(client.last_body)
         return
-    resolution(to, answer)
+    render.resolution(to.out, answer.resolved)
     if isinstance(answer, Job):
         to.out.print(Text(f"\njob {answer.id} ({answer.state.value})"))
         to.note(f"follow it: vishwamai watch {answer.id}")

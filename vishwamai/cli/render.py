@@ -43,10 +43,11 @@ def state_text(state: JobState) -> Text:
 def decisions(items: Sequence[Decision]) -> Table:
     """What was asked, what runs, and why."""
     made = table("setting", "requested", "effective", "why")
-    for column in made.columns[:3]:
-        column.no_wrap = True
+    made.columns[0].no_wrap = True
+    for column in made.columns[1:3]:
+        column.max_width = 24
     for one in items:
-        made.add_row(clean(one.setting), shown(one.requested, 24), shown(one.effective, 32), clean(one.why))
+        made.add_row(clean(one.setting), shown(one.requested, 96), shown(one.effective, 96), clean(one.why))
     return made
 
 
@@ -124,6 +125,17 @@ def resolved_facts(resolved: ResolvedJob) -> Table:
             ("steps", resolved.effective.training.max_steps),
         ]
     )
+
+
+def resolution(console: Console, resolved: ResolvedJob) -> None:
+    """What a config became: size and place, decisions, warnings."""
+    console.print(resolved_facts(resolved))
+    if resolved.decisions:
+        console.print()
+        console.print(decisions(resolved.decisions))
+    if resolved.warnings:
+        console.print()
+        notices(console, resolved.warnings)
 
 
 def job(console: Console, one: Job) -> None:

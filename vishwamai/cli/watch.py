@@ -61,19 +61,19 @@ def follow(
     while True:
         try:
             job = client.get(job_id)
+            if patience.in_outage:
+                view.note(f"{client.server} answers again")
+            patience.success()
+            view.progress(job)
             page = client.event_page(job_id, after=after, wait=0.0 if job.state.is_terminal else ROUND)
         except Unreachable as error:
             if not patience.in_outage:
                 view.note(f"{client.server} does not answer ({error.why}); the job goes on, and I keep trying")
             patience.failure(error)
             continue
-        if patience.in_outage:
-            view.note(f"{client.server} answers again")
-        patience.success()
         for event in page.events:
             view.event(event)
         after = max(after, page.last_id)
-        view.progress(job)
         if job.state.is_terminal and not page.events:
             return job
 
@@ -117,13 +117,13 @@ class PlainView:
             self._console.print(event_line(event), soft_wrap=True)
 
     def progress(self, job: Job) -> None:
-        """A line when enough has been done since the last one."""
+        """A line when enough has been done since the last one; of an ended job the summary tells."""
         progress = job.progress
         enough = max(1, round(progress.max_steps * SHARE))
         # A restart goes back to its checkpoint, and the lines go back with it.
         if progress.step < self._shown:
             self._shown = progress.step
-        if progress.step - self._shown >= enough or (job.state.is_terminal and progress.step > self._shown):
+        if progress.step - self._shown >= enough and not job.state.is_terminal:
             self._shown = progress.step
             self._console.print(Text(progress_line(job)), soft_wrap=True)
 
