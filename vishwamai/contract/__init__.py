@@ -1,1 +1,1 @@
-"""What the service, the trainer and their users agree on. Imports pydantic and the standard library, nothing of ours."""
+"""What the service, the trainer and their users agree on. Imports pydantic and the standard library only."""

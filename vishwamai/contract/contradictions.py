@@ -168,14 +168,15 @@ def evaluation(asked: Asked) -> Iterator[Contradiction]:
     """Evaluating needs held-out text, and stopping early needs evaluations."""
     data = asked.config.data
     held_out = data.eval is not None or data.eval_fraction > 0
-    if asked.get("logging.eval_every") and not held_out:
-        message = f"logging.eval_every is {asked.get('logging.eval_every')}, but data.eval_fraction is 0 and data.eval is not given"
+    every = asked.get("logging.eval_every")
+    if every and not held_out:
+        message = f"logging.eval_every is {every}, but data.eval_fraction is 0 and data.eval is not given"
         yield _clash(
             asked, ("logging.eval_every", "data.eval_fraction"), message, hint="give data.eval, or hold out a fraction"
         )
     if asked.config.training.early_stopping is None:
         return
-    if not held_out or asked.get("logging.eval_every") == 0:
+    if not held_out or every == 0:
         name = "logging.eval_every" if held_out else "data.eval_fraction"
         message = f"training.early_stopping watches the evaluation loss, but {name} is 0, so nothing is evaluated"
         yield _clash(

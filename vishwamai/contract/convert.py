@@ -1,7 +1,7 @@
 """Configs of the original VishwamAI code, rewritten: every name is kept, renamed, or answered.
 
-Where an old name and the guide's name of one setting differ, the guide's stands. What remains always passes `check_config`:
-values that do not are left out, and their note says why.
+Where an old name and the guide's name of one setting differ, the guide's stands. What remains always passes
+`check_config`: values that do not are left out, and their note says why.
 """
 
 import copy

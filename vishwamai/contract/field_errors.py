@@ -177,7 +177,8 @@ def _meant(section: str, name: str, fields: list[str]) -> str | None:
     elsewhere = [setting for setting in settings() if setting.rpartition(".")[2] == name]
     legacy = f"it is a name of the original VishwamAI code: {CONVERT}" if is_legacy(full) else None
     if elsewhere:
-        moved = f"{name} belongs to {' or '.join(_section(setting) for setting in elsewhere)}: write {' or '.join(elsewhere)}"
+        sections = " or ".join(_section(setting) for setting in elsewhere)
+        moved = f"{name} belongs to {sections}: write {' or '.join(elsewhere)}"
         return f"{moved}; {legacy}" if legacy else moved
     if legacy:
         return legacy

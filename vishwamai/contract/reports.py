@@ -1,7 +1,7 @@
 """What a trainer tells the control plane, and the answer it gets.
 
-Reports are batches of events, numbered within an attempt: (attempt, seq) strictly increases, a repeat is acknowledged and
-ignored, and an attempt older than the job's newest is fenced off (409). The answer carries a directive.
+Reports are batches of events, numbered within an attempt: (attempt, seq) strictly increases, a repeat is acknowledged
+and ignored, and an attempt older than the job's newest is fenced off (409). The answer carries a directive.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Strict JSON: what RFC 8259 allows and nothing that two readers could understand differently.
 
 The C parser of the standard library does the work. It lets NaN, duplicate names, overflowing numbers and unpaired
-surrogates through, and cannot say where it met them; so when it (or a hook) objects, a second, slow pass finds every such place.
+surrogates through, and cannot say where it met them; so when it or a hook objects, a second, slow pass finds them all.
 """
 
 import json

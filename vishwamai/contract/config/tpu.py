@@ -10,7 +10,7 @@ DeviceStrategy = Literal["data_parallel", "fsdp", "model_parallel", "sequence_pa
 
 
 class MeshSection(Section):
-    """Devices along each mesh axis; their product is the number of JAX devices. An axis not given is chosen by resolution."""
+    """Devices along each mesh axis; they multiply to the JAX devices. An axis not given is chosen by resolution."""
 
     data: int | None = Field(
         None, ge=1, le=1_048_576, description="Copies of the model, each on its own share of the batch."

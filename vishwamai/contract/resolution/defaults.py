@@ -30,7 +30,8 @@ def _model(draft: Draft) -> None:
         why = f"not given, so the {heads} heads share hidden_dim {model.hidden_dim}"
         draft.decide("model.head_dim", width, why)
     if heads * width != model.hidden_dim:
-        why = f"attention is {heads} x {width} = {heads * width} wide and hidden_dim {model.hidden_dim}; projections join them"
+        total = heads * width
+        why = f"attention is {heads} x {width} = {total} wide, hidden_dim is {model.hidden_dim}, and projections join them"
         draft.explain("model.head_dim", width, why)
     if (mlp := fit.mlp_width(asked)) != model.mlp_dim:
         draft.decide("model.mlp_dim", mlp, f"the default {model.mlp_dim} does not split over the requested model axis")

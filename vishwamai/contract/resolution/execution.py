@@ -1,4 +1,4 @@
-"""How the step is computed: number formats, attention, rematerialization, loss chunks, and which axes split the weights."""
+"""How the step is computed: number formats, attention, rematerialization, loss chunks, sharding of the weights."""
 
 from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.resolution.draft import Draft
@@ -50,7 +50,7 @@ def settle_execution(draft: Draft, mesh: Mesh, num_slices: int) -> Execution:
     attention = _attention(draft, window, block)
     remat = draft["memory.gradient_checkpointing"]
     chunk = loss_chunk(draft["model.vocab_size"], draft["training.batch_size"] * window)
-    why = f"logits of {chunk} tokens x {draft['model.vocab_size']} words exist at one time on a device, and are made again backward"
+    why = f"logits of {chunk} tokens x {draft['model.vocab_size']} words exist at one time on a device"
     draft.explain("execution.loss_chunk_tokens", chunk, why)
     return Execution(
         attention="blockwise" if attention else "dense",
@@ -79,7 +79,7 @@ def _attention(draft: Draft, window: int, block: int) -> bool:
         draft.decide(off, True, f"a second name for {on}, and either one asks for it")
     blockwise = bool(wanted and window > block)
     if blockwise:
-        why = f"memory-efficient: blocks of {block} queries and keys, so memory grows linearly with the window of {window}"
+        why = f"blocks of {block} queries and keys, so that memory grows linearly with the window of {window}"
     else:
         why = f"the window of {window} is one block" if wanted else "memory-efficient attention was switched off"
     draft.explain("execution.attention", "blockwise" if blockwise else "dense", why)
@@ -138,7 +138,7 @@ def batch_of(config: TrainingConfig, devices: int) -> Batch:
 
 
 def parameter_count(config: TrainingConfig) -> int:
-    """Trainable parameters: embeddings, head when untied, and per layer q, k, v, o, MLP and two norms; one norm at the end."""
+    """Trainable parameters: embeddings, head when untied; per layer q, k, v, o, MLP, two norms; one norm at the end."""
     model = config.model
     tables = model.vocab_size * model.hidden_dim * (1 if model.tie_embeddings else 2)
     attention = 2 * model.hidden_dim * model.head_dim * (model.num_heads + model.kv_heads)

@@ -16,7 +16,7 @@ LANES = 128
 
 
 def heads_and_width(asked: Asked) -> tuple[int, int] | None:
-    """(num_heads, head_dim): heads divide by the key/value heads and the model axis, and fill hidden_dim if they can."""
+    """(num_heads, head_dim): heads divide by key/value heads and model axis, and fill hidden_dim if they can."""
     model = asked.config.model
     group = asked.get("model.num_kv_heads") or asked.get("tpu.mesh_shape.model") or 1
     if "model.num_heads" in asked:

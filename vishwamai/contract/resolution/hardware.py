@@ -82,7 +82,8 @@ def _cores(draft: Draft, placement: Placement) -> None:
         )
         return
     generation = chosen.generation
-    facts = f"a {generation.name} chip has {_count(generation.tensor_cores_per_chip, 'TensorCore')} and is {_count(generation.devices_per_chip, 'JAX device')}"
+    cores = _count(generation.tensor_cores_per_chip, "TensorCore")
+    facts = f"a {generation.name} chip has {cores} and is {_count(generation.devices_per_chip, 'JAX device')}"
     why = f"read as {reading.unit}: {facts}, so {chosen.topology} has {_devices(chosen)}{_times(placement)}"
     draft.explain("tpu.tpu_cores", reading.count, why)
 
@@ -90,7 +91,8 @@ def _cores(draft: Draft, placement: Placement) -> None:
 def _machine(draft: Draft, placement: Placement) -> None:
     chosen = placement.slice
     machine = chosen.machine
-    why = f"{_count(machine.chips, 'chip')} to a machine, so {chosen.topology} is {_count(chosen.hosts, 'host')}{_times(placement)}"
+    hosts = _count(chosen.hosts, "host")
+    why = f"{_count(machine.chips, 'chip')} to a machine, so {chosen.topology} is {hosts}{_times(placement)}"
     rivals = {
         f"{s.hosts} x {s.machine.machine_type}"
         for s in slices()
@@ -131,7 +133,8 @@ def _rehearsal(draft: Draft, placement: Placement, platform: Platform) -> None:
     devices = placement.devices
     name = placement.slice.generation.name
     if platform == "cpu":
-        why = f"this site trains locally: one process with {_count(devices, 'virtual CPU device')} rehearses the {name} slice"
+        process = f"one process with {_count(devices, 'virtual CPU device')}"
+        why = f"this site trains locally: {process} rehearses the {name} slice"
     else:
         why = f"this site trains on GPUs: {_count(devices, 'device')} stand in for the {name} slice"
     draft.explain("hardware.platform", platform, why + ", with the same mesh and the same mathematics")

@@ -1,7 +1,8 @@
 """Which slice a job gets: every slice of the catalogue, less those that a request excludes, the most preferred first.
 
-Requests are applied in turn (accelerator, topology, slices, cores, mesh). The one that leaves nothing is the contradiction,
-and what stood before it is what would be accepted. Settings that were not requested exclude nothing: they only prefer.
+Requests are applied in turn (accelerator, topology, slices, cores, mesh). The one that leaves nothing is the
+contradiction, and what stood before it is what would be accepted. Settings that were not requested exclude nothing:
+they only prefer.
 """
 
 from collections.abc import Callable
@@ -207,7 +208,10 @@ def _no_multi_slice(asked: Asked, candidates: list[Slice], mesh: MeshRequest) ->
     what = "is on one host" if able else f"is of {candidates[0].generation.name}, whose slices cannot be joined"
     return Problem(
         pointer="/tpu/num_slices",
-        message=f"tpu.num_slices is {count}, but a slice of {candidates[0].topology} {what}; several slices must be multi-host",
+        message=(
+            f"tpu.num_slices is {count}, but a slice of {candidates[0].topology} {what}; "
+            "several slices must be multi-host"
+        ),
         value=count,
         accepted="1, or a topology such as "
         + ", ".join(near_topologies(able or [s for s in slices() if _joins_others(s)], chips)),
@@ -222,7 +226,10 @@ def _no_cores(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Probl
     )
     return Problem(
         pointer="/tpu/tpu_cores",
-        message=f"tpu.tpu_cores is {cores}, which {named} does not have, whether devices, TensorCores or chips are counted",
+        message=(
+            f"tpu.tpu_cores is {cores}, which {named} does not have, "
+            "whether JAX devices, TensorCores or chips are counted"
+        ),
         value=cores,
         accepted=", ".join(str(n) for n in sorted(counts[:6])),
         hint="give tpu_cores or tpu_topology, and the other follows" if "tpu.tpu_topology" in asked else None,

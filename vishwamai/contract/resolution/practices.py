@@ -60,8 +60,8 @@ def memory(job: Subject) -> Notice | None:
         code="memory-may-not-fit",
         pointer="/memory/gradient_checkpointing" if job.execution.remat == "none" else "/training/batch_size",
         message=(
-            f"By a rough estimate a device needs {need.total / 2**30:.1f} GiB ({need.state / 2**30:.1f} for weights, gradients "
-            f"and optimizer), and a {job.hardware.accelerator} device has {need.available / 2**30:.1f} GiB to use."
+            f"By a rough estimate a device needs {need.total / 2**30:.1f} GiB ({need.state / 2**30:.1f} for weights, "
+            f"gradients and optimizer), and a {job.hardware.accelerator} device has {need.available / 2**30:.1f} GiB to use."
         ),
         fix="; or ".join(fixes) or "take a larger slice",
     )
@@ -75,7 +75,10 @@ def warm_up(job: Subject) -> Notice | None:
     return Notice(
         code="short-warmup",
         pointer="/training/warmup_steps",
-        message=f"The warm-up of {training.warmup_steps} steps is less than 1% of the {training.max_steps} steps; early steps may diverge.",
+        message=(
+            f"The warm-up of {training.warmup_steps} steps is less than 1% of the {training.max_steps} steps; "
+            "early steps may diverge."
+        ),
         fix=f"Set training.warmup_steps to {-(-training.max_steps // 100)} or more.",
     )
 
@@ -89,7 +92,10 @@ def learning_rate(job: Subject) -> Notice | None:
     return Notice(
         code="high-learning-rate",
         pointer="/training/learning_rate",
-        message=f"A peak learning rate of {rate:g} is high for AdamW and {job.parameters:,} parameters; the loss may diverge.",
+        message=(
+            f"A peak learning rate of {rate:g} is high for AdamW and {job.parameters:,} parameters; "
+            "the loss may diverge."
+        ),
         fix=f"Stay at or below {limit:g}.",
     )
 
@@ -126,7 +132,9 @@ def mixed_precision(job: Subject) -> Notice | None:
     return Notice(
         code="no-mixed-precision",
         pointer="/optimization/mixed_precision",
-        message="Everything is computed in float32, several times slower than bfloat16 on a TPU and with twice the activations.",
+        message=(
+            "Everything is computed in float32: on a TPU several times slower than bfloat16, with twice the activations."
+        ),
         fix="Set optimization.mixed_precision and tpu.use_bfloat16 to true.",
     )
 
@@ -152,7 +160,7 @@ def vocabulary(job: Subject) -> Notice | None:
     return Notice(
         code="unaligned-vocabulary",
         pointer="/model/vocab_size",
-        message=f"A vocabulary of {size} is no multiple of {LANES}: it is padded in memory, and a model axis cannot split it.",
+        message=f"A vocabulary of {size} is no multiple of {LANES}: memory pads it, and a model axis cannot split it.",
         fix=f"Use {-(-size // LANES) * LANES}; the extra tokens are never seen.",
     )
 
@@ -164,7 +172,7 @@ def demo_corpus(job: Subject) -> Notice | None:
     return Notice(
         code="demo-corpus",
         pointer="/data/train",
-        message="The built-in demo corpus is a few megabytes of Python source; a TPU slice would see it many times over.",
+        message="The built-in demo corpus is some megabytes of Python source; a TPU slice would see it many times over.",
         fix="Name your own text in data.train.",
     )
 
@@ -207,7 +215,7 @@ def old_generation(job: Subject) -> Notice | None:
     return Notice(
         code="old-accelerator",
         pointer="/tpu/accelerator",
-        message="TPU v3 has no spare megacore, no joined slices, and no kernel for fast attention; newer generations cost less per token.",
+        message="TPU v3 cannot join slices and has no kernel for fast attention; newer generations cost less per token.",
         fix="Consider v5e or v6e.",
     )
 
