@@ -208,10 +208,11 @@ class Checkpoints:
     def _check_shapes(self, path: Path, abstract_state: Any) -> None:
         """Raises UserError naming the arrays in which checkpoint and config differ."""
         saved = _arrays(self._orbax.metadata(path).item_metadata["state"].tree)
-        wanted = _arrays(ocp.tree.serialize_tree(abstract_state))
+        wanted = _arrays(abstract_state)
         if saved == wanted:
             return
-        names = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+        differing = (name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+        names = sorted(differing, key=lambda name: (name.count("."), name))
         listed = "; ".join(f"{n}: {saved.get(n, 'absent')} saved, {wanted.get(n, 'absent')} now" for n in names[:5])
         more = f"; and {len(names) - 5} more" if len(names) > 5 else ""
         raise UserError(

@@ -29,7 +29,8 @@ def make_state(step: int, width: int = 16, devices: int = 1) -> State:
         "kernel": jax.device_put(kernel, sharded),
         "scale": jax.device_put(jnp.full(width, step, jnp.float32), whole),
     }
-    return State(jax.device_put(jnp.int32(step), whole), params, optax.adamw(1e-3).init(params))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    return State(jax.device_put(jnp.int32(step), whole), params, optimizer.init(params))
 
 
 def abstract(state: State) -> State:
