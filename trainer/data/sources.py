@@ -143,7 +143,7 @@ def _parquet(path: Path, text_field: str, field: str) -> Iterator[str]:
         try:
             for rows in table.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
                 yield from (text or "" for text in rows.column(0).to_pylist())
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{field}: {str(path)!r} is damaged ({error})") from error
 
 

@@ -1,0 +1,75 @@
+"""Corpora written by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tokenizers
+
+from tests.trainer.jobs import tiny_job
+from trainer.batch import Batch
+from trainer.data import TrainingData, open_data
+from trainer.data.documents import Documents, join
+
+TEXTS = [f"{n}: " + " ".join(str((n * 7919 + i) ** 2) for i in range(n % 5 * 10 + 1)) for n in range(40)]
+"""Documents of 3 to 400 characters, in which no two windows are alike."""
+
+
+def write_jsonl(path: Path, texts: list[str], field: str = "text") -> Path:
+    path.write_text("".join(json.dumps({field: text, "source": "test"}) + "\n" for text in texts))
+    return path
+
+
+def write_parquet(path: Path, columns: dict[str, Any]) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def write_tokenizer(path: Path) -> Path:
+    """A word-level tokenizer.json of five words and two specials."""
+    words = ["<pad>", "</s>", "<unk>", "to", "be", "or", "not"]
+    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer.save(str(path))
+    return path
+
+
+def open_corpus(*train: Path | str, **sections: Any) -> TrainingData:
+    """The data of a tiny job on these files; `data` and other sections as in a config."""
+    data = {"train": [str(path) for path in train]} | sections.pop("data", {})
+    return open_data(tiny_job(data=data, **sections))
+
+
+def held_out_texts(data: TrainingData) -> str:
+    """What the evaluation reads, as one text."""
+    return "".join(data.tokenizer.decode(piece) + "|" for batch in data.eval_batches() for piece in pieces_of(batch))
+
+
+def documents_of(*lengths: int) -> Documents:
+    """Documents of these many tokens, whose ids are 2, 3, 4, ... over all of them, each ended by id 1."""
+    pieces, first = [], 2
+    for length in lengths:
+        pieces.append(np.array([*range(first, first + length - 1), 1], dtype=np.int32))
+        first += length - 1
+    return join(pieces, [bytes([n]) for n in range(len(lengths))], np.dtype(np.int32))
+
+
+def pieces_of(batch: Batch) -> list[list[int]]:
+    """The tokens of each piece, read from segments and weights alone: its inputs and its last target."""
+    pieces = []
+    for row in zip(*(np.asarray(field) for field in batch), strict=True):
+        inputs, targets, segments, positions, weights = row
+        for number in range(1, segments.max(initial=0) + 1):
+            here = np.flatnonzero(segments == number)
+            assert (np.diff(here) == 1).all(), "a piece is contiguous"
+            assert (weights[here] == 1).all()
+            assert (positions[here] == np.arange(len(here))).all()
+            assert (inputs[here][1:] == targets[here][:-1]).all()
+            pieces.append([*inputs[here].tolist(), int(targets[here][-1])])
+        assert (weights[segments == 0] == 0).all()
+    return pieces
