@@ -27,15 +27,9 @@ class Decoder(nnx.Module):
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
         V, H = config.vocab_size, config.hidden_dim
         self.config = config
-
-        @nnx.split_rngs(splits=config.num_layers)
-        @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: "layers"})
-        def stack(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs=rngs)
-
         self.embedding = normal(rngs, (V, H), ("vocab", "embed"), 0.25 * H**-0.5)
-        self.blocks = stack(rngs)
-        self.norm = RMSNorm(H, config.norm_epsilon)
+        self.blocks = Block(config, rngs=rngs)
+        self.norm = RMSNorm((H,), ("norm",), config.norm_epsilon)
         self.head = None if config.tie_embeddings else normal(rngs, (V, H), ("vocab", "embed"), 0.25 * H**-0.5)
 
     def __call__(

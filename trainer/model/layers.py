@@ -9,6 +9,9 @@
 No biases. Weights are float32 and are cast to the computation's dtype where they are used. Projections start with
 variance 1/fan_in; those that end in the residual stream are scaled down by 1/sqrt(2 layers) more, so that the stream's
 variance does not grow with depth (Radford et al. 2019).
+
+A block is made with the weights of all L layers stacked, hence the leading L in each shape; a layer runs as the block
+with its own slice of them (decoder.py).
 """
 
 from collections.abc import Callable
@@ -52,8 +55,8 @@ def normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: f
 class RMSNorm(nnx.Module):
     """Scales every token's features to unit mean square, then by a learned factor per feature."""
 
-    def __init__(self, features: int, epsilon: float) -> None:
-        self.scale = nnx.Param(jnp.ones(features), out_sharding=("norm",), eager_sharding=False)
+    def __init__(self, shape: tuple[int, ...], axes: tuple[str, ...], epsilon: float) -> None:
+        self.scale = nnx.Param(jnp.ones(shape), out_sharding=axes, eager_sharding=False)
         self.epsilon = epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -67,11 +70,11 @@ class Attention(nnx.Module):
     """Causal attention within documents; num_heads queries share kv_heads keys and values."""
 
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
-        H, N, K, D = config.hidden_dim, config.num_heads, config.kv_heads, config.head_dim
-        self.query = normal(rngs, (H, N, D), ("embed", "heads", "head_dim"), H**-0.5)
-        self.key = normal(rngs, (H, K, D), ("embed", "kv_heads", "head_dim"), H**-0.5)
-        self.value = normal(rngs, (H, K, D), ("embed", "kv_heads", "head_dim"), H**-0.5)
-        self.out = normal(rngs, (N, D, H), ("heads", "head_dim", "embed"), (2 * config.num_layers * N * D) ** -0.5)
+        L, H, N, K, D = config.num_layers, config.hidden_dim, config.num_heads, config.kv_heads, config.head_dim
+        self.query = normal(rngs, (L, H, N, D), ("layers", "embed", "heads", "head_dim"), H**-0.5)
+        self.key = normal(rngs, (L, H, K, D), ("layers", "embed", "kv_heads", "head_dim"), H**-0.5)
+        self.value = normal(rngs, (L, H, K, D), ("layers", "embed", "kv_heads", "head_dim"), H**-0.5)
+        self.out = normal(rngs, (L, N, D, H), ("layers", "heads", "head_dim", "embed"), (2 * L * N * D) ** -0.5)
 
     def __call__(self, x: jax.Array, segments: jax.Array, rotary: Tables, how: Computation) -> jax.Array:
         """[B, T, H] -> [B, T, H]."""
@@ -92,11 +95,12 @@ class Mlp(nnx.Module):
     """Two projections around an activation, or three with a gate."""
 
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
-        H, M = config.hidden_dim, config.mlp_dim
+        L, H, M = config.num_layers, config.hidden_dim, config.mlp_dim
+        gated = config.activation in GATED
         self.activation = config.activation
-        self.gate = normal(rngs, (H, M), ("embed", "mlp"), H**-0.5) if config.activation in GATED else None
-        self.up = normal(rngs, (H, M), ("embed", "mlp"), H**-0.5)
-        self.down = normal(rngs, (M, H), ("mlp", "embed"), (2 * config.num_layers * M) ** -0.5)
+        self.gate = normal(rngs, (L, H, M), ("layers", "embed", "mlp"), H**-0.5) if gated else None
+        self.up = normal(rngs, (L, H, M), ("layers", "embed", "mlp"), H**-0.5)
+        self.down = normal(rngs, (L, M, H), ("layers", "mlp", "embed"), (2 * L * M) ** -0.5)
 
     def __call__(self, x: jax.Array, how: Computation) -> jax.Array:
         """[B, T, H] -> [B, T, H]."""
@@ -111,9 +115,10 @@ class Block(nnx.Module):
     """One layer of the decoder."""
 
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
-        self.attention_norm = RMSNorm(config.hidden_dim, config.norm_epsilon)
+        L, H = config.num_layers, config.hidden_dim
+        self.attention_norm = RMSNorm((L, H), ("layers", "norm"), config.norm_epsilon)
         self.attention = Attention(config, rngs=rngs)
-        self.mlp_norm = RMSNorm(config.hidden_dim, config.norm_epsilon)
+        self.mlp_norm = RMSNorm((L, H), ("layers", "norm"), config.norm_epsilon)
         self.mlp = Mlp(config, rngs=rngs)
         self.dropout_rate = config.dropout_rate
 

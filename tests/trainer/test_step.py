@@ -1,0 +1,229 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.trainer.batches import random_batch
+from tests.trainer.jobs import tiny_job
+from trainer.batch import Batch
+from trainer.mesh import make_mesh
+from trainer.model import init_params
+from trainer.optimizer import learning_rate
+from trainer.step import (
+    TrainState,
+    abstract_state,
+    init_state,
+    make_eval_step,
+    make_next_token_logits,
+    make_train_step,
+    put_batch,
+    seed_keys,
+)
+
+DROPOUT = {"dropout_rate": 0.2}
+
+
+@functools.cache
+def start(seed=0):
+    """A fresh state of the tiny job on the host; steps consume what they are given."""
+    job = tiny_job(run={"seed": seed})
+    return jax.device_get(init_state(job, make_mesh(job)))
+
+
+@functools.cache
+def compiled(**changes):
+    """The job, its mesh and its compiled step; changes are given as a sorted tuple of items."""
+    job = tiny_job(**{section: dict(items) for section, items in changes.items()})
+    mesh = make_mesh(job)
+    return job, mesh, make_train_step(job, mesh)
+
+
+def train(step, job, mesh, batches, state=None):
+    """The last state and every step's metrics, on the host."""
+    state = start() if state is None else state
+    history = []
+    for batch in batches:
+        state, metrics = step(state, put_batch(batch, mesh))
+        history.append(jax.device_get(metrics))
+    return jax.device_get(state), history
+
+
+def losses(history):
+    return [float(metrics.loss) for metrics in history]
+
+
+def assert_equal_trees(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_same_seed_same_losses_and_weights_to_the_bit():
+    job, mesh, step = compiled(model=tuple(DROPOUT.items()))
+    batches = [random_batch(job, seed) for seed in range(5)]
+    first, again = train(step, job, mesh, batches), train(step, job, mesh, batches)
+    assert_equal_trees(first, again)
+    assert first[0].step == 5
+
+
+def test_dropout_follows_from_seed_and_step():
+    job, mesh, step = compiled(model=tuple(DROPOUT.items()))
+    batch = random_batch(job)
+    state, (first, second) = train(step, job, mesh, [batch, batch])
+    # From the same weights at another step: another mask, another loss.
+    _, (elsewhere,) = train(step, job, mesh, [batch], start()._replace(step=jnp.int32(7)))
+    assert elsewhere.loss != first.loss
+    # Resumed at step 1 from what was saved there, the run goes on as it did.
+    saved, _ = train(step, job, mesh, [batch])
+    resumed, (repeated,) = train(step, job, mesh, [batch], saved)
+    assert repeated.loss == second.loss
+    assert_equal_trees(resumed, state)
+
+
+def test_seeds_differ_and_keys_of_a_seed_are_independent():
+    keys = {bytes(jax.random.key_data(key)) for seed in (0, 1, 2**32 - 1) for key in seed_keys(seed)}
+    assert len(keys) == 6
+    config = tiny_job().effective.model
+    zero, one = (init_params(config, seed_keys(seed)[0])["embedding"] for seed in (0, 1))
+    assert not np.any(zero == one)
+
+
+def test_accumulation_equals_the_large_batch():
+    job, mesh, step = compiled()
+    batches = [random_batch(job, seed) for seed in range(3)]
+    whole, whole_history = train(step, job, mesh, batches)
+    parts_job = tiny_job(training={"batch_size": 2, "grad_accum_steps": 4})
+    parts, parts_history = train(make_train_step(parts_job, mesh), parts_job, mesh, batches)
+    # Micro-batches hold different numbers of tokens, so a mean of means would be off by percents.
+    counts = batches[0].weights.sum(1)
+    assert len({counts[i::4].sum() for i in range(4)}) > 1
+    np.testing.assert_allclose(losses(parts_history), losses(whole_history), rtol=1e-5)
+    np.testing.assert_allclose(
+        [m.grad_norm for m in parts_history], [m.grad_norm for m in whole_history], rtol=1e-4
+    )
+    assert [m.tokens for m in parts_history] == [m.tokens for m in whole_history]
+    # Adam divides by a gradient's size: where that is rounding noise, so is the direction of a step of 3e-3.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-4), parts.params, whole.params)
+
+
+def test_gradient_is_the_slope_of_the_loss():
+    job = tiny_job(model={"num_kv_heads": 2, "activation": "swiglu", "tie_embeddings": False})
+    mesh = make_mesh(job)
+    evaluate = make_eval_step(job, mesh)
+    batch = random_batch(job)
+    # Well away from the start, where many gradients nearly vanish.
+    params = jax.tree.map(lambda x: 2.0 * x, init_params(job.effective.model, jax.random.key(3)))
+
+    @jax.jit
+    def loss(p):
+        total, weight = evaluate(p, batch)
+        return total / weight
+
+    gradient = jax.grad(loss)(params)
+    leaves, tree = jax.tree.flatten(params)
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        # Half along the gradient's sign and half at random, so that the slope is far above rounding.
+        direction = jax.tree.unflatten(tree, [jnp.float32(random.standard_normal(leaf.shape)) for leaf in leaves])
+        direction = jax.tree.map(lambda d, g: d * jnp.abs(g) + g, direction, gradient)
+        direction = jax.tree.map(lambda d, norm=optax.tree.norm(direction): d / norm, direction)
+        reach = 1e-2
+        ahead, behind = (loss(jax.tree.map(lambda p, d, s=s: p + s * d, params, direction)) for s in (reach, -reach))
+        # float32 losses near 6 are exact to 5e-7, over a distance of 2e-2; curvature adds about reach ** 2.
+        slope = float(optax.tree.vdot(gradient, direction))
+        assert float(ahead - behind) / (2 * reach) == pytest.approx(slope, rel=2e-3)
+
+
+def test_metrics_are_those_of_the_step():
+    job, mesh, step = compiled()
+    batch = random_batch(job)
+    evaluate = make_eval_step(job, mesh)
+
+    def mean_loss(params):
+        total, weight = evaluate(params, batch)
+        return total / weight
+
+    loss, gradient = jax.value_and_grad(mean_loss)(start().params)
+    _, (metrics, second) = train(step, job, mesh, [batch, batch])
+    assert metrics.loss == pytest.approx(float(loss), rel=1e-6)
+    assert metrics.grad_norm == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
+    assert metrics.tokens == batch.weights.sum()
+    rate = learning_rate(job.effective.training)
+    assert [metrics.learning_rate, second.learning_rate] == [rate(0), rate(1)]
+    assert metrics.finite
+
+
+def test_a_step_that_is_not_finite_leaves_weights_alone_and_says_so():
+    job, mesh, step = compiled()
+    poisoned = jax.tree.map(np.copy, start())
+    poisoned.params["norm"]["scale"][0] = np.inf
+    state, (metrics,) = train(step, job, mesh, [random_batch(job)], poisoned)
+    assert not metrics.finite
+    assert_equal_trees((state.params, state.opt_state), (poisoned.params, poisoned.opt_state))
+    assert state.step == 1
+
+
+def test_a_batch_without_any_counted_token_changes_no_gradient():
+    job, mesh, step = compiled()
+    batch = random_batch(job)
+    _, (metrics,) = train(step, job, mesh, [batch._replace(weights=np.zeros_like(batch.weights))])
+    assert (metrics.loss, metrics.grad_norm, metrics.tokens, bool(metrics.finite)) == (0.0, 0.0, 0.0, True)
+
+
+def test_bfloat16_compute_follows_float32_and_keeps_float32_weights():
+    job, mesh, step = compiled()
+    batches = [random_batch(job, seed % 2) for seed in range(8)]
+    _, exact = train(step, job, mesh, batches)
+    low = tiny_job(compute="bfloat16")
+    state, rounded = train(make_train_step(low, mesh), low, mesh, batches)
+    # bfloat16 keeps 8 bits; averaged over hundreds of tokens its rounding moves a loss of 5 by about 0.005.
+    np.testing.assert_allclose(losses(rounded), losses(exact), rtol=0.01)
+    assert losses(rounded) != losses(exact)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
+def test_learns_a_repeating_pattern():
+    job = tiny_job(training={"learning_rate": 1e-2, "warmup_steps": 5, "max_steps": 60})
+    mesh = make_mesh(job)
+    S, T = job.batch.sequences_per_step, job.effective.model.max_seq_len
+    pattern = np.array([7, 3, 250, 3, 99], np.int32)
+    rows = [np.resize(np.roll(pattern, -shift), T + 1) for shift in range(S)]
+    tokens = np.stack(rows)
+    ones, index = np.ones((S, T), np.int32), np.broadcast_to(np.arange(T, dtype=np.int32), (S, T))
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], ones, index, np.ones((S, T), np.float32))
+    state, history = train(make_train_step(job, mesh), job, mesh, [batch] * 60)
+    assert history[0].loss > 5.0
+    # What follows the first 3 cannot be known: a loss of ln 2 once or twice a window.
+    assert history[-1].loss < 0.1
+    logits = make_next_token_logits(job, mesh)(state.params, tokens[:1, :T], jnp.array([12]))
+    assert int(jnp.argmax(logits)) == tokens[0, 12]
+
+
+def test_next_token_logits_ignore_what_follows_the_prompt():
+    job = tiny_job()
+    logits = make_next_token_logits(job, make_mesh(job))
+    tokens = np.random.default_rng(0).integers(0, 258, (2, 32)).astype(np.int32)
+    params, lengths = start().params, jnp.array([5, 32])
+    full = logits(params, tokens, lengths)
+    assert full.shape == (2, 258)
+    assert full.dtype == jnp.float32
+    changed = tokens.copy()
+    changed[0, 5:] = 0
+    np.testing.assert_array_equal(logits(params, changed, lengths), full)
+    changed[0, 4] += 1
+    assert np.any(logits(params, changed, lengths)[0] != full[0])
+
+
+def test_abstract_state_is_the_state():
+    job = tiny_job()
+    mesh = make_mesh(job)
+    state, abstract = init_state(job, mesh), abstract_state(job, mesh)
+    assert isinstance(abstract, TrainState)
+    assert int(state.step) == 0
+
+    def same(leaf, shape):
+        assert (leaf.shape, leaf.dtype) == (shape.shape, shape.dtype)
+        assert leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
+
+    jax.tree.map(same, state, abstract)
