@@ -4,6 +4,7 @@ Exit code 0 when the job succeeded and its final evaluation loss is at least 35%
 Interrupted, it cancels the job and stops the control plane, so that nothing goes on in the background.
 """
 
+import argparse
 import contextlib
 import math
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -31,9 +33,6 @@ from vishwamai.contract.api import Job, MetricsPage
 from vishwamai.contract.states import JobState
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "examples" / "tiny.json"
-RUNS = ROOT / "runs"
-SERVICE_LOG = RUNS / "control-plane.log"
 LEARNED = 0.65
 """Final evaluation loss over ln(vocab_size), at most."""
 START_SECONDS = 60.0
@@ -44,13 +43,34 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the demo trains, and where everything goes."""
+
+    config: Path
+    runs: Path
+
+    @property
+    def log(self) -> Path:
+        """What the control plane says."""
+        return self.runs / "control-plane.log"
+
+
 def main() -> int:
     """Runs the demo and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        description="Start a control plane, train a config on this machine, show how it went."
+    )
+    parser.add_argument("config", nargs="?", type=Path, default=ROOT / "examples" / "tiny.json", help="what to train")
+    parser.add_argument("--data-dir", type=Path, default=ROOT / "runs", help="folder of the control plane")
+    arguments = parser.parse_args()
+    place = Place(arguments.config, arguments.data_dir.absolute())
     to = Output.of(Format.TABLE)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _interrupt)
     try:
-        with control_plane() as client:
-            return demonstrate(to, client)
+        with control_plane(place) as client:
+            return demonstrate(to, client, place)
     except DemoError as error:
         to.err.print(Text.assemble(("error: ", "bold red"), clean(str(error), lines=True)), soft_wrap=True)
         return ExitCode.SERVER_ERROR
@@ -63,29 +83,31 @@ def main() -> int:
         return ExitCode.INTERRUPTED
 
 
-def demonstrate(to: Output, client: Client) -> int:
+def demonstrate(to: Output, client: Client, place: Place) -> int:
     """Submits the example, follows it to its end and judges what it learned."""
-    document = config_in(to, str(CONFIG), [])
+    document = config_in(to, str(place.config))
     job = client.submit(document.value)
     try:
-        heading(to, f"{CONFIG.relative_to(ROOT)} is job {job.id} at {client.server}; what was decided, and why")
+        heading(to, f"{near(place.config)} is job {job.id} at {client.server}; what was decided, and why")
         render.resolution(to.out, job.resolved)
         heading(to, "Training")
         watch_to_end(to, client, job.id)
     except KeyboardInterrupt:
-        cancel(to, client, job.id)
+        cancel(to, client, place, job.id)
         raise
     job = client.get(job.id)
     if job.state is not JobState.SUCCEEDED:
         last_words(to, client, job)
         return ExitCode.JOB_FAILED
-    return judge(to, client, job)
-
-
-def judge(to: Output, client: Client, job: Job) -> int:
-    """Shows how the losses fell and whether that is enough."""
     heading(to, "How it learned")
     to.out.print(losses(client.metrics(job.id, max_points=2000)))
+    code = judge(to, job)
+    where_and_next(to, place, job)
+    return code
+
+
+def judge(to: Output, job: Job) -> int:
+    """Says whether the evaluation loss fell far enough, and returns the exit code for it."""
     guessing = math.log(job.resolved.effective.model.vocab_size)
     final = job.progress.eval_loss
     if final is None or final > LEARNED * guessing:
@@ -96,7 +118,6 @@ def judge(to: Output, client: Client, job: Job) -> int:
         f"\nGuessing costs ln({job.resolved.effective.model.vocab_size}) = {guessing:.4f} nats a token; "
         f"this model needs {final:.4f}, {1 - final / guessing:.0%} less."
     )
-    where_and_next(to, job)
     return ExitCode.OK
 
 
@@ -115,10 +136,9 @@ def losses(page: MetricsPage, rows: int = 10) -> Table:
     return table
 
 
-def where_and_next(to: Output, job: Job) -> None:
+def where_and_next(to: Output, place: Place, job: Job) -> None:
     """Where everything is, and what to try now."""
-    output = Path(job.output)
-    here = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
+    here = near(Path(job.output))
     heading(to, "Where everything is")
     to.out.print(
         render.facts(
@@ -126,8 +146,8 @@ def where_and_next(to: Output, job: Job) -> None:
                 ("checkpoints", f"{here}/checkpoints"),
                 ("resolved config", f"{here}/resolved.json"),
                 ("every measurement", f"{here}/metrics.jsonl"),
-                ("the service's record", f"{RUNS.relative_to(ROOT)}/service.sqlite3"),
-                ("the service's log", SERVICE_LOG.relative_to(ROOT)),
+                ("the service's record", near(place.runs / "service.sqlite3")),
+                ("the service's log", near(place.log)),
             ]
         )
     )
@@ -136,10 +156,14 @@ def where_and_next(to: Output, job: Job) -> None:
     to.out.print(
         render.facts(
             [
-                ("make serve", "leave the control plane running; this job is in it"),
-                (f"{command} list", "the jobs it knows"),
-                (f"{command} submit examples/tiny.json --watch --set training.max_steps=600", "train for longer"),
-                (f"{command} explain training.learning_rate", "what a setting means"),
+                ("leave the control plane running", "make serve"),
+                ("then see its jobs", f"{command} list"),
+                ("train for longer", f"{command} submit examples/tiny.json --watch --set training.max_steps=1200"),
+                (
+                    "train on your own text",
+                    f"{command} submit examples/tiny.json --watch --set 'data.train=[\"/path/to/*.txt\"]'",
+                ),
+                ("learn what a setting means", f"{command} explain training.learning_rate"),
             ]
         )
     )
@@ -154,29 +178,30 @@ def last_words(to: Output, client: Client, job: Job) -> None:
         to.err.print(Text(f"  {clean(line.message)}"), soft_wrap=True)
 
 
-def cancel(to: Output, client: Client, job_id: str) -> None:
+def cancel(to: Output, client: Client, place: Place, job_id: str) -> None:
     """Ends the job and waits until it has ended; a second Ctrl-C does not leave it running."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     to.note("cancelling the job")
     client.cancel(job_id, save=False)
     deadline = time.monotonic() + STOP_SECONDS
     after = 0
     while not client.get(job_id).state.is_terminal:
         if time.monotonic() > deadline:
-            raise DemoError(f"job {job_id} did not end within {STOP_SECONDS:.0f} s; see {SERVICE_LOG}")
+            raise DemoError(f"job {job_id} did not end within {STOP_SECONDS:.0f} s; see {place.log}")
         after = client.event_page(job_id, after=after, wait=1.0).last_id
 
 
 @contextlib.contextmanager
-def control_plane() -> Iterator[Client]:
+def control_plane(place: Place) -> Iterator[Client]:
     """A control plane on a free port of this machine, ready; stopped afterwards."""
-    RUNS.mkdir(exist_ok=True)
-    with SERVICE_LOG.open("ab") as log:
+    place.runs.mkdir(parents=True, exist_ok=True)
+    with place.log.open("ab") as log:
         began = log.tell()
         port = free_port()
         process = subprocess.Popen(
             plane.COMMAND,
-            env=plane.environment("127.0.0.1", port, RUNS),
+            env=plane.environment("127.0.0.1", port, place.runs),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -186,27 +211,36 @@ def control_plane() -> Iterator[Client]:
         )
         try:
             with Client(connection=Connection(f"http://127.0.0.1:{port}")) as client:
-                wait_until_ready(client, process, began)
+                wait_until_ready(client, process, place.log, began)
                 yield client
         finally:
             stop(process)
 
 
-def wait_until_ready(client: Client, process: subprocess.Popen[bytes], began: int) -> None:
+def wait_until_ready(client: Client, process: subprocess.Popen[bytes], log: Path, began: int) -> None:
     """Returns when the control plane can take jobs; raises DemoError with its own words when it ends instead."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         if process.poll() is not None:
-            said = SERVICE_LOG.read_bytes()[began:].decode(errors="replace").strip()
-            raise DemoError(f"the control plane ended with exit code {process.returncode}:\n{said[-3000:]}")
+            raise DemoError(f"the control plane did not start: {last_words_of_service(log, began)}")
         try:
             client.ready()
             return
         except (Unreachable, ServerFault) as error:
             if time.monotonic() > deadline:
-                raise DemoError(
-                    f"the control plane is not ready after {START_SECONDS:.0f} s; see {SERVICE_LOG}"
-                ) from error
+                raise DemoError(f"the control plane is not ready after {START_SECONDS:.0f} s; see {log}") from error
+
+
+def last_words_of_service(log: Path, began: int) -> str:
+    """What the control plane said on its way out: its lines for people, or all of them when there are none."""
+    said = log.read_bytes()[began:].decode(errors="replace").splitlines()
+    words = "\n".join([line for line in said if line and not line.startswith("{")] or said[-20:])
+    if "another service" in words:
+        words += (
+            "\nIs `make serve` or another `make run` going on? End it and try again, or use it: "
+            ".venv/bin/vishwamai submit examples/tiny.json --watch"
+        )
+    return words
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -225,6 +259,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def near(path: Path) -> Path:
+    """The path as seen from the repository, where it is in there."""
+    whole = path.absolute()
+    return whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole
 
 
 def heading(to: Output, text: str) -> None:

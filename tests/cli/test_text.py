@@ -85,7 +85,7 @@ def test_hostile_strings_in_colour_keep_only_our_own_escapes():
         (True, "true"),
         ("v5e", "v5e"),
         ("", '""'),
-        ({"a": 1}, '{"a": 1}'),
+        ({"data": 4, "model": 1}, "data 4, model 1"),
         (0.5, "0.5"),
         ("x" * 99, "x" * 59 + "…"),
     ],

@@ -115,13 +115,14 @@ def resolved_facts(resolved: ResolvedJob) -> Table:
     hardware, mesh, batch = resolved.hardware, resolved.mesh, resolved.batch
     axes = " × ".join(f"{name} {length}" for name, length in mesh.model_dump().items() if length > 1) or "one device"
     where = f"{hardware.num_slices} × {hardware.accelerator} {hardware.topology} ({hardware.machine_type})"
-    rehearsed = " rehearsed on this machine's CPU" if hardware.platform == "cpu" else ""
+    what = f"{_many(hardware.devices, 'device')} on {_many(hardware.hosts, 'host')}"
+    rehearsed = ", rehearsed on this machine's CPU" if hardware.platform == "cpu" else ""
     return facts(
         [
             ("model", f"{count(resolved.parameters)} parameters"),
-            ("slice", f"{where}, {hardware.devices} devices on {hardware.hosts} hosts{rehearsed}"),
+            ("slice", f"{where}: {what}{rehearsed}"),
             ("mesh", axes),
-            ("batch", f"{batch.sequences_per_step} sequences, {count(batch.tokens_per_step)} tokens a step"),
+            ("batch", f"{_many(batch.sequences_per_step, 'sequence')}, {batch.tokens_per_step:,} tokens a step"),
             ("steps", resolved.effective.training.max_steps),
         ]
     )
@@ -262,6 +263,10 @@ def moment(time: datetime) -> str:
 
 def _measured(value: float | None, render: Callable[[float], str] = number) -> str | None:
     return None if value is None else render(value)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _perplexity(loss: float) -> str:

@@ -35,6 +35,7 @@ def serve(
             console(stderr=True),
             f"no control plane is installed here ({', '.join(absent)} missing): install vishwamai[service,trainer]",
         )
+    console(stderr=True).print("starting the control plane; Ctrl-C stops it, jobs that train go on", style="dim")
     # In place of this process, so that signals and the exit code are the service's own.
     os.execve(plane.COMMAND[0], plane.COMMAND, plane.environment(host, port, data_dir))
 

@@ -29,9 +29,11 @@ def _visible(char: str) -> str:
 
 
 def shown(value: Any, limit: int = 60) -> str:
-    """A JSON value on one line, at most `limit` characters; text without spaces or quotes in it goes bare."""
+    """A JSON value on one line, at most `limit` characters; text and the members of an object go without quotes."""
     if value is None:
         return "—"
+    if isinstance(value, dict) and value:
+        value = ", ".join(f"{key} {shown(inner, limit)}" for key, inner in value.items())
     text = value if isinstance(value, str) and value.strip() else json.dumps(value, ensure_ascii=False)
     return shortened(clean(text), limit)
 

@@ -22,7 +22,7 @@ from vishwamai.contract.api import Job, JobEvent
 
 ROUND = 1.0
 """Seconds the server may hold a round's events back."""
-QUIET = frozenset({"phase", "sample", "effective"})
+QUIET = frozenset({"phase", "sample", "effective", "finished"})
 """Kinds of events that say what the bar, the states and the summary show already."""
 SHARE = 0.02
 """Share of the run between two plain lines of progress."""
