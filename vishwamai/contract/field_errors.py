@@ -101,8 +101,8 @@ def _problem(place: Place, detail: ErrorDetails, document: dict[str, Any]) -> Pr
         schema = target(schema)
         schema = next(option for option in [schema, *schema.get("anyOf", ())] if "items" in option)["items"]
     accepted = in_words(schema)
-    wrong_kind = detail["type"].endswith(("_type", "_number", "_from_float")) or value is None
-    shown = f"{in_quotes(value)}, {kind_of(value)}" if wrong_kind and value is not None else in_quotes(value)
+    other_kind = value is not None and kind_of(value) not in _kinds(schema)
+    shown = f"{in_quotes(value)}, {kind_of(value)}" if other_kind else in_quotes(value)
     if detail["type"] == "too_short" and isinstance(value, list):
         shown = "an empty list"
     return Problem(
@@ -112,6 +112,20 @@ def _problem(place: Place, detail: ErrorDetails, document: dict[str, Any]) -> Pr
         accepted=accepted,
         hint=_hint(value, schema),
     )
+
+
+def _kinds(schema: Schema) -> set[str]:
+    """The kinds of value a schema allows, as `kind_of` names them."""
+    names = {
+        "integer": ("a whole number",),
+        "number": ("a whole number", "a number"),
+        "boolean": ("a truth value",),
+        "string": ("a string",),
+        "array": ("a list",),
+        "null": ("null",),
+    }
+    options = schema.get("anyOf", [schema])
+    return {kind for option in options for kind in names.get(option.get("type", ""), ("an object",))}
 
 
 def _hint(value: object, schema: Schema) -> str | None:

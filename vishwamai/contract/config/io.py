@@ -71,7 +71,7 @@ class CheckpointSection(Section):
         None, ge=1, le=1_000_000_000, description="Also keep every checkpoint whose step is a multiple of this."
     )
     asynchronous: bool = Field(True, description="Write in the background while training goes on.")
-    restore: Literal["newest", "never"] | Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+    restore: Literal["newest", "never"] | Annotated[int, Field(ge=0, lt=1_000_000_000)] = Field(
         "newest", description="Start from the newest committed checkpoint, from none, or from that of one step."
     )
 

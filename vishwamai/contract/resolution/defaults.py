@@ -31,7 +31,7 @@ def _model(draft: Draft) -> None:
         draft.decide("model.head_dim", width, why)
     if heads * width != model.hidden_dim:
         total = heads * width
-        why = f"attention is {heads} x {width} = {total} wide, hidden_dim is {model.hidden_dim}, and projections join them"
+        why = f"attention is {heads} x {width} = {total} wide and hidden_dim {model.hidden_dim}; projections join them"
         draft.explain("model.head_dim", width, why)
     if (mlp := fit.mlp_width(asked)) != model.mlp_dim:
         draft.decide("model.mlp_dim", mlp, f"the default {model.mlp_dim} does not split over the requested model axis")
@@ -65,7 +65,7 @@ def _generation(draft: Draft) -> None:
 def _schedule(draft: Draft) -> None:
     asked, training = draft.asked, draft.asked.config.training
     if (steps := fit.run_length(asked)) and steps != training.max_steps:
-        why = f"the default {training.max_steps} ends before the requested warm-up of {training.warmup_steps} steps"
+        why = f"the default {training.max_steps} ends before the requested warm-up or the checkpoint to start from"
         draft.decide("training.max_steps", steps, why)
     if (warm_up := fit.warm_up(asked)) != training.warmup_steps:
         why = f"a tenth of the {training.max_steps} steps; the default {training.warmup_steps} is for longer runs"

@@ -81,11 +81,16 @@ def generation_lengths(asked: Asked, longest: int) -> tuple[int, int]:
 
 
 def run_length(asked: Asked) -> int | None:
-    """max_steps: more than the requested warm-up."""
+    """max_steps: more than the requested warm-up, and past the step to start from."""
     training = asked.config.training
-    if "training.max_steps" in asked or training.warmup_steps < training.max_steps:
-        return training.max_steps
-    return None if training.warmup_steps >= MOST_STEPS else min(10 * training.warmup_steps, MOST_STEPS)
+    steps = training.max_steps
+    if "training.max_steps" in asked:
+        return steps
+    if isinstance(start := asked.get("checkpoint.restore"), int) and start >= steps:
+        steps = min(start + steps, MOST_STEPS)
+    if "training.warmup_steps" in asked and training.warmup_steps >= steps:
+        steps = min(10 * training.warmup_steps, MOST_STEPS)
+    return None if "training.warmup_steps" in asked and training.warmup_steps >= MOST_STEPS else steps
 
 
 def warm_up(asked: Asked) -> int:

@@ -159,12 +159,13 @@ def _reading(candidate: Slice, asked: Asked) -> Reading | None:
 
 
 def _carrying_mesh(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> list[Slice]:
-    carrying = [c for c in candidates if mesh.on(c.devices * mesh.num_slices) is not None]
-    if "tpu.tpu_cores" in asked or "tpu.tpu_topology" in asked:
-        return carrying
-    # A mesh alone may ask for more than the default, but never buys more than itself.
-    limit = max(DEFAULT_CORES, mesh.product, min(c.devices for c in candidates))
-    return [c for c in carrying if c.devices <= limit]
+    sizes = {c.devices for c in candidates}
+    if "tpu.tpu_cores" not in asked and "tpu.tpu_topology" not in asked:
+        # A mesh alone may ask for more than the default, but never buys more than itself.
+        limit = max(DEFAULT_CORES, mesh.product, min(sizes))
+        sizes = {size for size in sizes if size <= limit}
+    carrying = {size for size in sizes if mesh.on(size * mesh.num_slices) is not None}
+    return [c for c in candidates if c.devices in carrying]
 
 
 def _no_accelerator(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Problem:

@@ -61,7 +61,8 @@ def memory(job: Subject) -> Notice | None:
         pointer="/memory/gradient_checkpointing" if job.execution.remat == "none" else "/training/batch_size",
         message=(
             f"By a rough estimate a device needs {need.total / 2**30:.1f} GiB ({need.state / 2**30:.1f} for weights, "
-            f"gradients and optimizer), and a {job.hardware.accelerator} device has {need.available / 2**30:.1f} GiB to use."
+            "gradients and optimizer), "
+            f"and a {job.hardware.accelerator} device has {need.available / 2**30:.1f} GiB to use."
         ),
         fix="; or ".join(fixes) or "take a larger slice",
     )
@@ -133,7 +134,7 @@ def mixed_precision(job: Subject) -> Notice | None:
         code="no-mixed-precision",
         pointer="/optimization/mixed_precision",
         message=(
-            "Everything is computed in float32: on a TPU several times slower than bfloat16, with twice the activations."
+            "Everything is computed in float32: on a TPU several times slower than bfloat16, and twice the activations."
         ),
         fix="Set optimization.mixed_precision and tpu.use_bfloat16 to true.",
     )
@@ -172,7 +173,7 @@ def demo_corpus(job: Subject) -> Notice | None:
     return Notice(
         code="demo-corpus",
         pointer="/data/train",
-        message="The built-in demo corpus is some megabytes of Python source; a TPU slice would see it many times over.",
+        message="The built-in demo corpus is some megabytes of Python; a TPU slice would see it many times over.",
         fix="Name your own text in data.train.",
     )
 
@@ -215,7 +216,7 @@ def old_generation(job: Subject) -> Notice | None:
     return Notice(
         code="old-accelerator",
         pointer="/tpu/accelerator",
-        message="TPU v3 cannot join slices and has no kernel for fast attention; newer generations cost less per token.",
+        message="TPU v3 cannot join slices and has no kernel for fast attention; newer ones cost less per token.",
         fix="Consider v5e or v6e.",
     )
 
