@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from vishwamai.cli.output import Format
-from vishwamai.client import DEFAULT_SERVER
 
 ServerOption = Annotated[
     str,
@@ -14,7 +13,7 @@ ServerOption = Annotated[
         "-s",
         envvar="VISHWAMAI_SERVER",
         metavar="URL",
-        help=f"The control plane; {DEFAULT_SERVER} by default.",
+        help="The control plane's address.",
     ),
 ]
 FormatOption = Annotated[
