@@ -1,4 +1,4 @@
-"""Hypothesis strategies for configs: fields from the JSON Schema, with hardware that exists often enough to be interesting."""
+"""Hypothesis strategies for configs: fields from the JSON Schema, with hardware that often enough exists."""
 
 import copy
 from typing import Any

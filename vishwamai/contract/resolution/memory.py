@@ -1,8 +1,8 @@
 """A rough estimate of what one device must hold. It errs by tens of percent; the plan asks the compiler instead.
 
 state        16 bytes a parameter (float32 weights, gradients, two moments) over the devices that split them
-saved        with remat, the residual stream between layers; without, about 8 residual-sized and 3 MLP-sized
-             arrays a layer, and the attention scores when attention is dense
+saved        with remat, the residual stream between layers and one layer's arrays; without, every layer's arrays:
+             about 12 residual-sized, 4 MLP-sized, and the attention scores when attention is dense
 logits       one chunk in float32, and its gradient
 """
 
@@ -41,7 +41,7 @@ def estimate(
     # batch_size is a mean per device: an axis that splits tokens or features only shares out the same work.
     tokens = config.training.batch_size * model.max_seq_len
     scores = model.num_heads * model.max_seq_len if execution.attention == "dense" else 0
-    layer = tokens * (8 * model.hidden_dim + 3 * model.mlp_dim + 2 * scores) * width
+    layer = tokens * (12 * model.hidden_dim + 4 * model.mlp_dim + 2 * scores) * width
     kept = tokens * model.hidden_dim * width * model.num_layers * mesh.model
     saved = kept + layer if execution.remat == "full" else layer * model.num_layers
     logits = 2 * 4 * execution.loss_chunk_tokens * model.vocab_size

@@ -121,7 +121,7 @@ def dynamic_scale(job: Subject) -> Notice | None:
     return Notice(
         code="fp8-without-dynamic-scale",
         pointer="/optimization/use_dynamic_scale",
-        message="FP8 without dynamic scaling loses small gradients wherever FP8 runs. (This job computes without FP8.)",
+        message="FP8 without dynamic scaling loses small gradients wherever FP8 runs; this job computes without FP8.",
         fix="Set optimization.use_dynamic_scale to true, or use_fp8 to false.",
     )
 

@@ -1,0 +1,185 @@
+"""From what is asked of the hardware to one slice and one mesh."""
+
+from typing import Any
+
+import pytest
+
+from vishwamai.contract.load import check_config
+from vishwamai.contract.problems import InvalidConfig, Problem
+from vishwamai.contract.resolve import resolve
+from vishwamai.contract.resolved import Decision, Mesh, ResolvedJob, SiteDefaults
+
+
+def job(tpu: dict[str, Any], model: dict[str, Any] | None = None, site: SiteDefaults | None = None) -> ResolvedJob:
+    return resolve(check_config({"tpu": tpu, "model": model or {}}), site)
+
+
+def decision(resolved: ResolvedJob, setting: str) -> Decision:
+    (found,) = (entry for entry in resolved.decisions if entry.setting == setting)
+    return found
+
+
+def refused(tpu: dict[str, Any]) -> Problem:
+    with pytest.raises(InvalidConfig) as caught:
+        check_config({"tpu": tpu})
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("tpu", "accelerator", "topology", "devices"),
+    [
+        ({}, "v5p", "2x2x2", 8),
+        ({"tpu_cores": 8, "device_strategy": "data_parallel"}, "v5p", "2x2x2", 8),
+        ({"accelerator": "v3"}, "v3", "2x2", 8),
+        ({"accelerator": "v3", "tpu_cores": 8}, "v3", "2x2", 8),
+        ({"accelerator": "v5e"}, "v5e", "2x4", 8),
+        ({"accelerator": "v6e", "tpu_cores": 16}, "v6e", "4x4", 16),
+        ({"accelerator": "tpu7x"}, "tpu7x", "2x2x1", 8),
+        ({"accelerator": "tpu7x", "tpu_cores": 16}, "tpu7x", "2x2x2", 16),
+        ({"tpu_cores": 1}, "v5e", "1x1", 1),
+        ({"tpu_cores": 2}, "tpu7x", "1x1x1", 2),
+        ({"tpu_cores": 4}, "v5p", "2x2x1", 4),
+        ({"tpu_cores": 64}, "v5p", "4x4x4", 64),
+        ({"tpu_topology": "2x2"}, "v5e", "2x2", 4),
+        ({"tpu_topology": "2x2", "tpu_cores": 8}, "v3", "2x2", 8),
+        ({"tpu_topology": "4x4x8"}, "v5p", "4x4x8", 128),
+        ({"accelerator": "v4", "tpu_topology": "2x2"}, "v4", "2x2x1", 4),
+        ({"accelerator": "v5p", "tpu_topology": "4x2x2"}, "v5p", "2x2x4", 16),
+        ({"mesh_shape": {"data": 4}}, "v5p", "2x2x1", 4),
+        ({"mesh_shape": {"data": 1}}, "v5e", "1x1", 1),
+        ({"mesh_shape": {"data": 8, "model": 4}}, "v5p", "2x4x4", 32),
+        # 16 cores of 2x2x2 are TensorCores on v5p (as in v5p-16); only tpu7x has 16 devices there.
+        ({"tpu_topology": "2x2x2", "tpu_cores": 16}, "v5p", "2x2x2", 8),
+        ({"tpu_topology": "2x2x2", "tpu_cores": 16, "mesh_shape": {"data": 16}}, "tpu7x", "2x2x2", 16),
+        (
+            {"tpu_topology": "2x2x2", "tpu_cores": 8, "accelerator": "tpu7x", "mesh_shape": {"data": 16}},
+            "tpu7x",
+            "2x2x2",
+            16,
+        ),
+    ],
+)
+def test_the_slice(tpu: dict[str, Any], accelerator: str, topology: str, devices: int):
+    resolved = job(tpu)
+    assert resolved.hardware.accelerator == accelerator
+    assert resolved.hardware.topology == topology
+    assert resolved.hardware.devices == devices
+    assert resolved.effective.tpu.tpu_topology == topology
+
+
+@pytest.mark.parametrize(
+    ("tpu", "words"),
+    [
+        ({"tpu_cores": 8}, "read as JAX devices"),
+        ({"accelerator": "v5p", "tpu_topology": "2x2x2", "tpu_cores": 16}, "read as TensorCores"),
+        ({"accelerator": "tpu7x", "tpu_topology": "2x2x2", "tpu_cores": 8}, "read as chips"),
+        ({"accelerator": "v5p", "tpu_topology": "2x2x2", "tpu_cores": 8, "num_slices": 2}, "JAX devices of one slice"),
+        ({"accelerator": "v5p", "tpu_topology": "2x2x2", "tpu_cores": 16, "num_slices": 2}, "read as JAX devices:"),
+    ],
+)
+def test_how_cores_were_read(tpu: dict[str, Any], words: str):
+    assert words in decision(job(tpu), "tpu.tpu_cores").why
+
+
+def test_two_by_four_is_one_host_and_says_so():
+    resolved = job({"accelerator": "v5e", "tpu_topology": "2x4"})
+    assert (resolved.hardware.machine_type, resolved.hardware.hosts) == ("ct5lp-hightpu-8t", 1)
+    assert "not 2 x ct5lp-hightpu-4t" in decision(resolved, "hardware.machine_type").why
+
+
+def test_joined_slices_are_multi_host_and_data_spans_them():
+    resolved = job({"accelerator": "v5e", "tpu_topology": "2x4", "num_slices": 2, "device_strategy": "fsdp"})
+    assert (resolved.hardware.machine_type, resolved.hardware.hosts) == ("ct5lp-hightpu-4t", 4)
+    assert resolved.mesh == Mesh(data=2, fsdp=8)
+    assert resolved.execution.weight_axes == ["fsdp"]
+
+
+def test_a_label_that_means_other_machines_stays():
+    device = job({"accelerator": "tpu-v5-lite-device"})
+    assert device.effective.tpu.accelerator == "tpu-v5-lite-device"
+    assert device.hardware.accelerator_label == "tpu-v5-lite-device"
+    assert job({"accelerator": "tpu-v5-lite-podslice"}).effective.tpu.accelerator == "v5e"
+
+
+def test_the_site_prefers_where_several_fit():
+    site = SiteDefaults(accelerator="v6e")
+    assert job({"tpu_cores": 8}, site=site).hardware.accelerator == "v6e"
+    assert job({"tpu_topology": "2x2x2"}, site=site).hardware.accelerator == "v5p"
+    assert job({"accelerator": "v5e"}, site=site).hardware.accelerator == "v5e"
+
+
+@pytest.mark.parametrize(
+    ("tpu", "model", "mesh"),
+    [
+        ({"device_strategy": "data_parallel"}, {}, Mesh(data=8)),
+        ({"device_strategy": "fsdp"}, {}, Mesh(fsdp=8)),
+        ({"device_strategy": "model_parallel"}, {"num_heads": 16}, Mesh(model=8)),
+        ({"device_strategy": "model_parallel"}, {"num_heads": 12}, Mesh(data=2, model=4)),
+        ({"device_strategy": "model_parallel"}, {"num_kv_heads": 2}, Mesh(data=4, model=2)),
+        ({"device_strategy": "model_parallel"}, {"num_heads": 7}, Mesh(data=8)),
+        ({"device_strategy": "sequence_parallel"}, {}, Mesh(sequence=8)),
+        ({"device_strategy": "sequence_parallel"}, {"max_seq_len": 100}, Mesh(data=2, sequence=4)),
+        ({"tpu_cores": 8, "mesh_shape": {"model": 4}}, {}, Mesh(data=2, model=4)),
+        ({"tpu_cores": 8, "mesh_shape": {"model": 4}, "device_strategy": "fsdp"}, {}, Mesh(fsdp=2, model=4)),
+        ({"tpu_cores": 8, "mesh_shape": {"model": 4}, "device_strategy": "model_parallel"}, {}, Mesh(data=2, model=4)),
+        ({"tpu_cores": 8, "mesh_shape": {"data": 1}, "device_strategy": "model_parallel"}, {}, Mesh(fsdp=2, model=4)),
+        ({"tpu_cores": 8, "mesh_shape": {}}, {}, Mesh(data=8)),
+    ],
+)
+def test_the_mesh(tpu: dict[str, Any], model: dict[str, Any], mesh: Mesh):
+    resolved = job(tpu, model)
+    assert resolved.mesh == mesh
+    assert decision(resolved, "tpu.mesh_shape").effective == mesh.model_dump()
+
+
+def test_a_mesh_that_does_not_fit_names_both_numbers_and_what_would():
+    problem = refused(
+        {"tpu_cores": 8, "tpu_topology": "2x2x2", "accelerator": "tpu7x", "mesh_shape": {"data": 8, "model": 1}}
+    )
+    assert problem.pointer == "/tpu/mesh_shape"
+    assert "data 8 x model 1 = 8" in problem.message
+    assert "16 devices" in problem.message
+    assert str(problem.accepted).startswith("data 16; data 8 x model 2 = 16")
+
+
+@pytest.mark.parametrize("text", ["data 16", "data 8 x fsdp 2", "data 8 x sequence 2"])
+def test_what_would_fit_does_fit(text: str):
+    words = text.split()
+    mesh = {name: int(size) for name, size in zip(words[::3], words[1::3], strict=True)}
+    assert job({"accelerator": "tpu7x", "tpu_topology": "2x2x2", "mesh_shape": mesh}).mesh.devices == 16
+
+
+@pytest.mark.parametrize(
+    ("tpu", "pointer", "words"),
+    [
+        ({"accelerator": "v9"}, "/tpu/accelerator", ['"v9"']),
+        ({"accelerator": "v5e", "tpu_topology": "2x2x2"}, "/tpu/tpu_topology", ['"2x2x2" (8 chips)', "v5e"]),
+        ({"tpu_topology": "3x3"}, "/tpu/tpu_topology", ['"3x3"', "any TPU generation"]),
+        ({"accelerator": "v5p", "tpu_topology": "2x2x2", "tpu_cores": 4}, "/tpu/tpu_cores", ["4", "v5p 2x2x2"]),
+        ({"tpu_cores": 3}, "/tpu/tpu_cores", ["3", "any TPU slice"]),
+        ({"accelerator": "v3", "num_slices": 2}, "/tpu/num_slices", ["v3", "cannot be joined"]),
+        ({"tpu_topology": "2x2x1", "num_slices": 2}, "/tpu/num_slices", ["2x2x1", "multi-host"]),
+        ({"num_slices": 2, "mesh_shape": {"data": 1}}, "/tpu/mesh_shape", ["data does not divide over 2 slices"]),
+        ({"mesh_shape": {"data": 7}}, "/tpu/mesh_shape", ["data 7", "8 devices"]),
+        ({"mesh_shape": {"sequence": 3}}, "/tpu/mesh_shape", ["sequence 3"]),
+    ],
+)
+def test_hardware_that_does_not_exist(tpu: dict[str, Any], pointer: str, words: list[str]):
+    problem = refused(tpu)
+    assert problem.pointer == pointer
+    assert problem.accepted
+    for word in words:
+        assert word in problem.message
+
+
+def test_the_accepted_cores_are_accepted():
+    for count in str(refused({"tpu_cores": 3}).accepted).split(", "):
+        job({"tpu_cores": int(count)})
+
+
+def test_a_local_site_rehearses_the_slice():
+    resolved = job({"tpu_cores": 8, "spot": True}, site=SiteDefaults(platform="cpu"))
+    assert resolved.hardware.platform == "cpu"
+    assert "one process with 8 virtual CPU devices" in decision(resolved, "hardware.platform").why
+    assert "not used" in decision(resolved, "tpu.spot").why
