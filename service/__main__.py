@@ -6,6 +6,7 @@ Exit codes: 0 ended on request, 1 could not start (one line on stderr says why),
 import argparse
 import fcntl
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def main() -> int:
     command = parser.parse_args().command
     try:
         settings = Settings.read(os.environ)
-        with _data_dir(settings.data_dir):
+        with data_dir(settings.data_dir):
             Store.open(settings.database).close()
             if command == "serve":
                 _serve(settings)
@@ -69,20 +70,24 @@ def _serve(settings: Settings) -> None:
         server_header=False,
     )
     log.info("service.listening", url=settings.base_url, data_dir=str(settings.data_dir.absolute()))
-    _Server(config).run(sockets=[listener])
+    server = _Server(config)
+    # uvicorn raises the signal again when it is done; that it ended as asked is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise CannotStart("the service could not start; its log says why")
 
 
 def _listen(settings: Settings) -> socket.socket:
     """The listening socket, so that a taken port is known before anything else begins."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
-        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener.bind((settings.host, settings.port))
         listener.listen(128)
     except OSError as error:
+        listener.close()
         raise CannotStart(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
             "Set VISHWAMAI_PORT to another port (0 takes any free one), or end the program that has it."
@@ -91,7 +96,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 @contextmanager
-def _data_dir(folder: Path) -> Iterator[None]:
+def data_dir(folder: Path) -> Iterator[None]:
     """The data folder, made if need be, and held by a lock: two services would fight over it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from service.operations import views
 from service.operations.submit import SITE
 from service.records import AttemptRecord, JobRecord, ProgressRecord
+from service.routes.catalogue import Index
 from vishwamai import __version__
 from vishwamai.contract.accelerators import accelerator_list
 from vishwamai.contract.api import (
@@ -62,6 +63,7 @@ def examples() -> dict[str, Any]:
     """Example bodies by the name of their schema."""
     values = [*_job_values(), *_watching_values(), *_report_values(), _PROBLEM, accelerator_list()]
     values += [Health(status="ok", checks={"database": "ok", "reconcile": "ok"})]
+    values += [Index(service="VishwamAI training service", version=__version__, links={"jobs": "/jobs"})]
     values += [Version(version=__version__, launcher="local"), RetryRequest(from_step=100)]
     return {type(value).__name__: value.model_dump(mode="json") for value in values}
 

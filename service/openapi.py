@@ -31,9 +31,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document["components"]["schemas"] |= definitions["$defs"]
     known = examples()
     for content in _contents(document):
-        name = content["schema"].get("$ref", "").removeprefix(_REF)
-        if name in known:
-            content["example"] = known[name]
+        schema = content["schema"]
+        for option in (schema, *schema.get("anyOf", ())):
+            name = option.get("$ref", "").removeprefix(_REF)
+            if name in known:
+                content["example"] = known[name]
     paths = document["paths"]
     paths["/jobs"]["post"]["requestBody"]["content"]["application/json"]["example"] = CONFIG
     paths["/config-schema"]["get"]["responses"]["200"]["content"]["application/json"]["example"] = json_schema()

@@ -100,11 +100,12 @@ async def job_logs(
 ) -> LogPage | Response:
     """Log lines: as a page, with ?wait= as a long poll, or as server-sent events where accepted."""
     first = resume_after(request, parameters.after)
+    begins = "last-event-id" not in request.headers
 
     def look(after: int) -> News[LogLine]:
         over = jobs.record(context, job_id).state.is_terminal
-        # The tail is where a stream begins; from there on it misses nothing.
-        tail = parameters.tail if after == first else None
+        # The tail is where a new stream begins; from there on it misses nothing.
+        tail = parameters.tail if begins and after == first else None
         lines, last_id = context.store.log(job_id, parameters.wanted(after, tail))
         more = len(lines) == parameters.limit and tail is None
         return News(lines, last_id, more=more, over=over)

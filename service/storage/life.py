@@ -122,10 +122,10 @@ def request_stop(connection: Connection, job_id: str, stop: Stop, now: datetime)
 
 
 def retry(connection: Connection, job_id: str, restore_step: int | None, now: datetime) -> None:
-    """Queues a failed or cancelled job again. Raises ForbiddenMove for any other, unless it is just being retried."""
+    """Queues a failed or cancelled job again. Raises ForbiddenMove for any other not yet queued so."""
     row, life = lock_job(connection, job_id), newest_attempt(connection, job_id)
     newest = life.number if life else 0
-    if row.state == JobState.QUEUED and row.code == "retried" and row.restore_step == restore_step:
+    if row.state == JobState.QUEUED and (row.retried_at_attempt, row.restore_step) == (newest, restore_step):
         return
     if row.state not in {JobState.FAILED, JobState.CANCELLED}:
         raise ForbiddenMove(job_id, JobState(row.state), "be retried: only a failed or cancelled job can")

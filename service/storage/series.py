@@ -63,7 +63,7 @@ def _last_valid_steps(connection: Connection, job_id: str) -> dict[int, float]:
     query = select(attempts.c.number, attempts.c.first_step).where(attempts.c.job_id == job_id)
     limits: dict[int, float] = {}
     limit = math.inf
-    for number, first_step in connection.execute(query.order_by(attempts.c.number.desc())).tuples():
+    for number, first_step in connection.execute(query.order_by(attempts.c.number.desc())):
         limits[number] = limit
         if first_step is not None:
             limit = min(limit, first_step - 1)

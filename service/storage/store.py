@@ -172,7 +172,7 @@ class Store:
     def jobs_by_state(self) -> dict[JobState, int]:
         """How many jobs there are in each state that has any."""
         with reading(self._engine) as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples()
+            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
             return {JobState(state): count for state, count in rows}
 
     def events(self, job_id: str, *, after: int = 0, limit: int = 1000, kinds: Collection[str] = ()) -> list[JobEvent]:

@@ -1,0 +1,167 @@
+import pytest
+
+from tests.service.plane import checkpoint, evaluation, finished, line, phase, stamp, step
+
+
+def receipt(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_first_step_makes_the_job_run(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, phase("compiling")))
+    compiling = plane.get(job_id)
+    assert (compiling["state"], compiling["code"]) == ("starting", "compiling")
+    receipt(plane.report(job_id, phase("training"), step(1), seq=2))
+    job = plane.get(job_id)
+    assert (job["state"], job["code"]) == ("running", "training")
+    states = [condition["state"] for condition in job["conditions"]]
+    assert list(dict.fromkeys(states)) == ["queued", "starting", "running"]
+
+
+def test_reports_become_progress(plane):
+    job_id = plane.begin()
+    effective = {"kind": "effective", "time": stamp(), "settings": {"devices": 8}}
+    sample = {"kind": "sample", "time": stamp(), "step": 50, "prompt": "def", "text": " main():"}
+    receipt(plane.report(job_id, effective, phase("training"), step(50, 2.5), evaluation(50, 2.75), sample))
+    job = plane.get(job_id)
+    progress = job["progress"]
+    assert (progress["step"], progress["loss"], progress["eval_loss"]) == (50, 2.5, 2.75)
+    assert progress["fraction"] == 0.25
+    assert progress["eta_seconds"] == 150 * 0.25
+    assert progress["phase"] == "training"
+    assert job["effective"] == {"devices": 8}
+    assert job["sample"] == " main():"
+    assert (job["attempts"][0]["first_step"], job["attempts"][0]["last_step"]) == (1, 50)
+
+
+def test_a_report_sent_twice_is_stored_once(plane):
+    job_id = plane.begin()
+    for accepted in (True, False):
+        answer = receipt(plane.report(job_id, step(1), line("hello"), checkpoint(1), seq=1))
+        assert (answer["accepted"], answer["seq"]) == (accepted, 1)
+    assert len(plane.client.get(f"/jobs/{job_id}/logs").json()["lines"]) == 1
+    kinds = [event["kind"] for event in plane.client.get(f"/jobs/{job_id}/events").json()["events"]]
+    assert kinds.count("checkpoint") == 1
+
+
+def test_numbers_may_leave_gaps_and_never_go_back(plane):
+    job_id = plane.begin()
+    assert receipt(plane.report(job_id, line("five"), seq=5))["accepted"]
+    late = receipt(plane.report(job_id, line("four"), seq=4))
+    assert (late["accepted"], late["seq"]) == (False, 5)
+    assert receipt(plane.report(job_id, line("other process"), seq=1, process=1))["accepted"]
+
+
+def test_an_old_attempt_is_fenced_off(plane):
+    job_id = plane.begin()
+    plane.exit(job_id, 73)
+    assert plane.launched(job_id) == 2
+    answer = plane.report(job_id, step(7), seq=9, attempt=1)
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "/problems/fenced-attempt"
+    assert "attempt 2" in answer.json()["detail"]
+    assert plane.report(job_id, step(7), attempt=3).status_code == 409
+    assert receipt(plane.report(job_id, step(7), attempt=2))["accepted"]
+    assert [point for one in series(plane, job_id) for point in one["steps"]] == [7]
+
+
+def series(plane, job_id):
+    return plane.client.get(f"/jobs/{job_id}/metrics?names=loss").json()["series"]
+
+
+def test_an_attempt_that_resumed_supersedes_what_came_after_its_checkpoint(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, step(10, 4.0), checkpoint(10), step(20, 3.0), step(30, 2.0), evaluation(30, 9.0)))
+    plane.exit(job_id, 73)
+    assert plane.launched(job_id) == 2
+    assert series(plane, job_id)[0]["steps"] == [10, 20, 30]  # nothing has replaced them yet
+    receipt(plane.report(job_id, checkpoint(10, "restored"), phase("training", 10), step(20, 3.5), attempt=2))
+    [loss] = series(plane, job_id)
+    assert (loss["steps"], loss["values"]) == ([10, 20], [4.0, 3.5])
+    [evals] = plane.client.get(f"/jobs/{job_id}/metrics?names=eval_loss").json()["series"]
+    assert evals["steps"] == []
+    first, second = plane.client.get(f"/jobs/{job_id}/attempts").json()["attempts"]
+    assert (first["last_step"], first["cause"], first["exit_codes"]) == (30, "preempted", {"0": 73})
+    assert (second["resumed_from"], second["first_step"]) == (10, 11)
+    assert plane.get(job_id)["progress"]["step"] == 20
+
+
+def test_checkpoints_come_and_go(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, *(checkpoint(number) for number in (10, 20, 30)), checkpoint(10, "deleted")))
+    receipt(plane.report(job_id, checkpoint(30, "corrupt"), checkpoint(40, "failed"), seq=2))
+    found = plane.client.get(f"/jobs/{job_id}/checkpoints").json()["checkpoints"]
+    assert [one["step"] for one in found] == [20]
+    assert plane.get(job_id)["last_checkpoint"]["path"] == "/c/20"
+
+
+@pytest.mark.parametrize(
+    ("query", "save"), [("", True), ("?save=true", True), ("?save=false", False)], ids=["default", "save", "at once"]
+)
+def test_the_answer_tells_the_trainer_to_stop(plane, query, save):
+    job_id = plane.begin()
+    assert receipt(plane.report(job_id, step(1)))["directive"] == "continue"
+    assert plane.client.post(f"/jobs/{job_id}:cancel{query}").status_code == 200
+    answer = receipt(plane.report(job_id, step(2), seq=2))
+    assert (answer["directive"], answer["save"]) == ("stop", save)
+    assert receipt(plane.report(job_id, step(2), seq=2))["directive"] == "stop"  # a repeat hears it as well
+
+
+def test_a_report_after_the_end_is_kept_and_answered_with_stop(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, step(1), finished("completed", 1)))
+    assert plane.exit(job_id, 0)["state"] == "succeeded"
+    answer = receipt(plane.report(job_id, line("last words"), phase("training"), seq=2))
+    assert (answer["accepted"], answer["directive"]) == (True, "stop")
+    assert plane.get(job_id)["state"] == "succeeded"
+    assert plane.client.get(f"/jobs/{job_id}/logs").json()["lines"][-1]["message"] == "last words"
+
+
+def test_the_trainers_own_word_explains_the_end(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, step(1), finished("non_finite", 1)))
+    job = plane.exit(job_id, 71)
+    assert (job["state"], job["code"], job["restarts_left"]) == ("failed", "non_finite", 1)
+    assert job["attempts"][0]["message"] == "It is non_finite."
+    assert job["ended_at"] is not None
+
+
+def test_credentials(plane):
+    job_id, other = plane.begin(), plane.begin()
+    missing = plane.client.post(f"/jobs/{job_id}/reports", json={})
+    assert (missing.status_code, missing.headers["www-authenticate"]) == (401, "Bearer")
+    foreign = plane.report(job_id, step(1), token=plane.app.state.credentials.token_for(other))
+    assert foreign.status_code == 403
+    assert plane.report(job_id, step(1), token="0" * 64).status_code == 403
+    assert plane.report("unknown", step(1)).status_code == 404
+    assert plane.get(job_id)["progress"]["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "pointer"),
+    [
+        ({"kind": "step", "time": stamp(), "step": 1}, "/events/0/step/loss"),
+        (step(1, loss=None), "/events/0/step/loss"),
+        ({"kind": "surprise"}, "/events/0"),
+        (line("x") | {"time": "2026-11-23T12:00:00"}, "/events/0/time"),
+    ],
+)
+def test_a_malformed_report_names_the_place(plane, event, pointer):
+    job_id = plane.begin()
+    answer = plane.report(job_id, event)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_reports_are_counted_by_what_became_of_them(plane):
+    job_id = plane.begin()
+    for attempt, seq in ((1, 1), (1, 1), (2, 1)):
+        plane.report(job_id, step(1), attempt=attempt, seq=seq)
+    plane.report(job_id, step(1), token="wrong")
+    text = plane.client.get("/metrics").text
+    for outcome in ("accepted", "duplicate", "fenced", "rejected"):
+        assert f'vishwamai_reports_total{{outcome="{outcome}"}} 1.0' in text
+    assert 'vishwamai_jobs{state="running"} 1.0' in text
+    assert 'route="/jobs/{job_id}/reports",status="409"' in text

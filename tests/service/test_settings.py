@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError
+
+
+def test_defaults_are_a_service_for_this_machine_alone():
+    settings = Settings.read({})
+    assert settings == Settings()
+    assert (settings.data_dir, settings.base_url) == (Path("runs"), "http://127.0.0.1:8000")
+    assert settings.database == f"sqlite:///{Path.cwd() / 'runs' / 'service.sqlite3'}"
+
+
+def test_every_setting_can_be_given():
+    given = {
+        "VISHWAMAI_DATA_DIR": "/data",
+        "VISHWAMAI_HOST": "::1",
+        "VISHWAMAI_PORT": "0",
+        "VISHWAMAI_DATABASE_URL": "sqlite:////elsewhere.db",
+        "VISHWAMAI_LAUNCHER": "local",
+        "VISHWAMAI_MAX_RUNNING_JOBS": "3",
+        "VISHWAMAI_TICK_SECONDS": "0.25",
+        "VISHWAMAI_MAX_BODY_BYTES": "2048",
+        "VISHWAMAI_MAX_REPORT_BYTES": "4096",
+        "VISHWAMAI_LOG_BYTES_PER_JOB": "100",
+    }
+    assert Settings.read(given) == Settings(
+        Path("/data"), "::1", 0, "sqlite:////elsewhere.db", "local", 3, 0.25, 2048, 4096, 100
+    )
+    assert Settings.read(given).with_port(7).base_url == "http://[::1]:7"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("VISHWAMAI_HOST", "0.0.0.0", "authentication"),
+        ("VISHWAMAI_HOST", "192.168.1.5", "authentication"),
+        ("VISHWAMAI_HOST", "example.org", "authentication"),
+        ("VISHWAMAI_PORT", "65536", "65535"),
+        ("VISHWAMAI_PORT", "http", "whole number"),
+        ("VISHWAMAI_LAUNCHER", "kubernetes", "local"),
+        ("VISHWAMAI_TICK_SECONDS", "nan", "seconds"),
+        ("VISHWAMAI_MAX_BODY_BYTES", "-1", "whole number"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(name, value, words):
+    with pytest.raises(SettingsError) as raised:
+        Settings.read({name: value})
+    assert all(part in str(raised.value) for part in (name, value, words))
