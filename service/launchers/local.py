@@ -1,8 +1,11 @@
 """Attempts as processes of this machine, which outlive the service and are found again by it.
 
-DATA_DIR/jobs/ID/                  the job's output folder: checkpoints, metrics.jsonl, ...
-DATA_DIR/jobs/ID/reports.token     the credential for its reports
-DATA_DIR/jobs/ID/attempts/N/       resolved.json and what the supervisor keeps: process.json, output.log, exit.json
+    DATA_DIR/jobs/ID/                  the job's output folder: checkpoints, metrics.jsonl, ...
+    DATA_DIR/jobs/ID/reports.token     the credential for its reports
+    DATA_DIR/jobs/ID/attempts/N/       resolved.json and what the supervisor keeps: process.json, output.log, exit.json
+    DATA_DIR/compiled/                 programs that JAX compiled, for all jobs
+
+Trainers open no port here: what they know they report, and this machine's neighbours are not to read it.
 """
 
 import os
@@ -63,6 +66,11 @@ class LocalLauncher:
         self._python = python
         self._command = command
         self._environ = environ
+        # A restart, and the next job of the same shape, need not compile anew what this machine has compiled before.
+        self._defaults = {
+            "JAX_COMPILATION_CACHE_DIR": str(data_dir.absolute() / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
 
     async def launch(self, launch: Launch) -> None:
         """Starts the attempt unless it was started before. Raises LaunchError when this machine cannot."""
@@ -126,12 +134,11 @@ class LocalLauncher:
             attempt=attempt,
             reports_url=f"{self._base_url}/jobs/{job_id}/reports",
             reports_token_file=self._token_file(job_id),
-            metrics_port=0,
         )
 
     def _inherited(self) -> dict[str, str]:
         kept = {k: v for k, v in self._environ.items() if k in _INHERITED or k.startswith(_INHERITED_FAMILIES)}
-        return kept | {"PYTHONUNBUFFERED": "1"}
+        return self._defaults | kept | {"PYTHONUNBUFFERED": "1"}
 
     def _token_file(self, job_id: str) -> Path:
         return self._jobs / job_id / "reports.token"

@@ -83,11 +83,18 @@ def test_launching_twice_or_at_the_same_time_starts_one_process(data_dir, job_di
 
 def test_the_trainer_gets_its_job_and_none_of_the_services_secrets(data_dir, job_dir):
     (job_dir / "script.json").write_text(json.dumps({"exit": 0}))
-    environ = {**os.environ, "VISHWAMAI_DATABASE_URL": "postgresql://user:password@host", "AWS_SECRET_ACCESS_KEY": "x"}
+    environ = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "VISHWAMAI_DATABASE_URL": "postgresql://user:password@host",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }
     launcher = launcher_at(data_dir, environ=environ)
     asyncio.run(launcher.launch(launch()))
     exited(launcher)
     given = json.loads((job_dir / "environment.json").read_text())
+    assert given["JAX_PLATFORMS"] == "cpu"
+    assert given["JAX_COMPILATION_CACHE_DIR"] == str(data_dir / "compiled")
     assert given["PATH"] == os.environ["PATH"]
     assert "AWS_SECRET_ACCESS_KEY" not in given
     assert "VISHWAMAI_DATABASE_URL" not in given
