@@ -143,6 +143,13 @@ def test_a_mesh_that_does_not_fit_names_both_numbers_and_what_would():
     assert str(problem.accepted).startswith("data 16; data 8 x model 2 = 16")
 
 
+@pytest.mark.parametrize("mesh", [{"data": 4}, {"data": 16}, {"data": 8, "model": 2}])
+def test_the_guides_slice_has_eight_devices(mesh: dict[str, int]):
+    problem = refused({"tpu_cores": 8, "tpu_topology": "2x2x2", "mesh_shape": mesh})
+    assert problem.pointer == "/tpu/mesh_shape"
+    assert "8 devices (2x2x2 on v5p" in problem.message
+
+
 @pytest.mark.parametrize("text", ["data 16", "data 8 x fsdp 2", "data 8 x sequence 2"])
 def test_what_would_fit_does_fit(text: str):
     words = text.split()

@@ -86,9 +86,11 @@ def place(asked: Asked, divides: dict[str, int], preferred: str | None = None) -
     return _chosen(candidates, asked, mesh, preferred)
 
 
-def readings(candidate: Slice, num_slices: int) -> list[Reading]:
-    """What 'cores' may mean on a slice, the likeliest first."""
-    units = {"JAX devices": candidate.devices, "TensorCores": candidate.tensor_cores, "chips": candidate.chips}
+def readings(candidate: Slice, asked: Asked) -> list[Reading]:
+    """What 'cores' may mean on a slice, the likeliest first; chips only of a generation that was asked for by name."""
+    units = {"JAX devices": candidate.devices, "TensorCores": candidate.tensor_cores}
+    units |= {"chips": candidate.chips} if "tpu.accelerator" in asked else {}
+    num_slices = asked.config.tpu.num_slices
     found = [Reading(unit, n * num_slices) for unit, n in units.items()]
     if num_slices > 1:
         found += [Reading(f"{unit} of one slice", n) for unit, n in units.items()]
@@ -101,7 +103,7 @@ def _chosen(candidates: list[Slice], asked: Asked, mesh: MeshRequest, preferred:
 
     def preference(candidate: Slice) -> tuple[float, ...]:
         cores = _reading(candidate, asked)
-        units = [reading.unit for reading in readings(candidate, tpu.num_slices)]
+        units = [reading.unit for reading in readings(candidate, asked)]
         name = candidate.generation.name
         return (
             not (preferred and candidate.generation.answers_to(preferred)),
@@ -155,7 +157,7 @@ def _with_cores(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> lis
 
 def _reading(candidate: Slice, asked: Asked) -> Reading | None:
     cores = asked.get("tpu.tpu_cores")
-    return next((r for r in readings(candidate, asked.config.tpu.num_slices) if r.count == cores), None)
+    return next((r for r in readings(candidate, asked) if r.count == cores), None)
 
 
 def _carrying_mesh(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> list[Slice]:
@@ -220,8 +222,8 @@ def _no_multi_slice(asked: Asked, candidates: list[Slice], mesh: MeshRequest) ->
 
 
 def _no_cores(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Problem:
-    cores, slices_asked = asked.config.tpu.tpu_cores, asked.config.tpu.num_slices
-    counts = sorted({r.count for c in candidates for r in readings(c, slices_asked)}, key=lambda n: (abs(n - cores), n))
+    cores = asked.config.tpu.tpu_cores
+    counts = sorted({r.count for c in candidates for r in readings(c, asked)}, key=lambda n: (abs(n - cores), n))
     named = (
         " ".join(str(asked.get(n)) for n in ("tpu.accelerator", "tpu.tpu_topology") if n in asked) or "any TPU slice"
     )
@@ -229,7 +231,7 @@ def _no_cores(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Probl
         pointer="/tpu/tpu_cores",
         message=(
             f"tpu.tpu_cores is {cores}, which {named} does not have, "
-            "whether JAX devices, TensorCores or chips are counted"
+            f"whether {' or '.join(dict.fromkeys(r.unit for c in candidates for r in readings(c, asked)))} are counted"
         ),
         value=cores,
         accepted=", ".join(str(n) for n in sorted(counts[:6])),
