@@ -128,7 +128,10 @@ def init_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
         params = init_params(job.effective.model, init_key)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=state_shardings(job, mesh))()
+    # Runs once: on CPU, optimizing the random number generators takes far longer than running them.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    return jax.jit(init, out_shardings=state_shardings(job, mesh), compiler_options=options)()
 
 
 def abstract_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
