@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync as in_thread
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from service.access import Credentials
 from service.launchers.base import Launcher
@@ -36,7 +37,8 @@ def create_app(settings: Settings, launcher: Launcher | None = None) -> FastAPI:
         async with _running(app, settings, launcher or LocalLauncher(settings.data_dir, settings.base_url)):
             yield
 
-    app = FastAPI(
+    # FastAPI's own /docs takes its scripts from a CDN; these pages bring theirs along.
+    app = FastAPIOffline(
         title="VishwamAI training service",
         version=__version__,
         description="One JSON training config in; a trained model out.",
