@@ -69,6 +69,7 @@ class LocalLauncher:
         # A restart, and the next job of the same shape, need not compile anew what this machine has compiled before.
         self._defaults = {
             "JAX_COMPILATION_CACHE_DIR": str(data_dir.absolute() / "compiled"),
+            "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
 

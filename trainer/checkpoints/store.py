@@ -151,7 +151,7 @@ class Checkpoints:
           abstract_state: pytree of jax.ShapeDtypeStruct with shardings; any mesh will do.
 
         Raises:
-          UserError: the step asked for is not there or damaged, or the state has other parameters than the config's.
+          UserError: the step asked for is not there or damaged, or all checkpoints are, or the state has other parameters than the config's.
           StorageError: an intact checkpoint could not be read.
         """
         self.wait()
@@ -184,7 +184,14 @@ class Checkpoints:
             return None
         steps = self.committed_steps()
         if wanted == "newest":
-            return next((step for step in reversed(steps) if self._is_intact(step)), None)
+            intact = next((step for step in reversed(steps) if self._is_intact(step)), None)
+            if steps and intact is None:
+                raise UserError(
+                    f"none of the committed checkpoints in {str(self._directory)!r} is intact, and a run that had come "
+                    f"to step {steps[-1]} does not start over unasked: put a sound copy of one back in its place, or "
+                    "start again to train from scratch (the damaged ones are kept beside it as *.corrupt)"
+                )
+            return intact
         if wanted not in steps or not self._is_intact(wanted):
             there = ", ".join(map(str, self.committed_steps())) or "none"
             raise UserError(

@@ -140,11 +140,14 @@ class TestDamage:
             assert checkpoints.committed_steps() == [10, 20]
         assert recorder.names() == ["10", "20", "20.corrupt", "20.corrupt.2"]
 
-    def test_with_no_sound_one_the_run_starts_from_scratch(self, recorder):
-        recorder.save(10)
-        (recorder.directory / "10" / manifest.NAME).unlink()
+    def test_with_no_sound_one_the_run_starts_over_only_when_started_again(self, recorder):
+        recorder.save(10, 20)
+        for step in ("10", "20"):
+            (recorder.directory / step / manifest.NAME).unlink()
+        with pytest.raises(UserError, match=r"none of the committed.*come to step 20"):
+            recorder.open().restore(abstract(make_state(0)))
+        assert recorder.told() == [("corrupt", 20), ("corrupt", 10)]
         assert recorder.open().restore(abstract(make_state(0))) is None
-        assert recorder.told() == [("corrupt", 10)]
 
     def test_a_chosen_step_is_not_replaced_by_another(self, recorder):
         recorder.save(10, 20)
