@@ -2,14 +2,14 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
 
 from trainer.devices import prepare_devices
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
 from trainer.orders import Orders
-from trainer.reporting import Reporter, now
+from trainer.reporting import Reporter, Sink, now
 from trainer.reporting.console import Console
 from trainer.reporting.control_plane import ControlPlane
 from trainer.reporting.journal import Journal
@@ -30,16 +30,21 @@ _LOG = logging.getLogger(__name__)
 class Attempt:
     """Trains a resolved job where the environment says."""
 
-    def __init__(self, job: ResolvedJob, where: TrainerEnvironment, *, by_hand: bool = False) -> None:
-        """`by_hand`: somebody sits at the terminal; warnings are printed and a taken port is an error."""
-        self._job, self._where, self._by_hand = job, where, by_hand
+    def __init__(
+        self, job: ResolvedJob, where: TrainerEnvironment, *, by_hand: bool = False, sinks: Sequence[Sink] = ()
+    ) -> None:
+        """`by_hand`: somebody sits at the terminal; warnings are printed and a taken port is an error.
+
+        `sinks` are told everything, beside those that the environment asks for.
+        """
+        self._job, self._where, self._by_hand, self._sinks = job, where, by_hand, sinks
         self._orders = Orders()
         self._step = 0
 
     def live(self, environ: MutableMapping[str, str]) -> int:
         """Trains to the end, whatever it is, and returns the exit code that tells it."""
         with Signals(self._orders), ExitStack() as stack:
-            reporter = Reporter([Console(sys.stderr, self._job.effective.training.max_steps)])
+            reporter = Reporter([Console(sys.stderr, self._job.effective.training.max_steps), *self._sinks])
             stack.enter_context(routed_logs(reporter))
             stack.callback(reporter.close)
             try:

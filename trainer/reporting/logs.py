@@ -33,7 +33,8 @@ class LogHandler(logging.Handler):
 def routed_logs(reporter: Reporter) -> Iterator[None]:
     """Sends this program's log lines and the warnings of libraries to the reporter, and nowhere else."""
     root, handler = logging.getLogger(), LogHandler(reporter)
-    before, root.handlers = root.handlers, [handler]
+    before, level = root.handlers, root.level
+    root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("trainer").setLevel(logging.INFO)
     for name in _QUIET:
@@ -47,6 +48,7 @@ def routed_logs(reporter: Reporter) -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         root.handlers = before
+        root.setLevel(level)
 
 
 def _level(number: int) -> Literal["debug", "info", "warning", "error"]:

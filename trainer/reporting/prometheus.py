@@ -38,7 +38,8 @@ class PrometheusMetrics(Sink):
         self._phase = Enum("vishwamai_trainer_phase", "What the trainer is doing.", states=_PHASES, registry=registry)
         info = Info("vishwamai_trainer_attempt", "Which attempt of which job this is.", registry=registry)
         info.info({"job_id": job_id or "", "attempt": str(attempt)})
-        self._last: StepEvent | None = None
+        self._before: tuple[int, int] | None = None
+        """Step and tokens of the run when this process last looked; None until it knows."""
 
     def receive(self, event: AnyEvent) -> None:
         """Takes what the event says about the metrics."""
@@ -55,6 +56,10 @@ class PrometheusMetrics(Sink):
             case _:
                 pass
 
+    def resume(self, step: int) -> None:
+        """At the very beginning no tokens have been trained on; later the first logged step tells how many."""
+        self._before = (0, 0) if step == 0 else None
+
     def _receive_step(self, event: StepEvent) -> None:
         self._step.set(event.step)
         self._loss.set(event.loss)
@@ -62,8 +67,9 @@ class PrometheusMetrics(Sink):
         self._learning_rate.set(event.learning_rate)
         self._tokens_per_second.set(event.tokens_per_second)
         self._data_wait.set(event.data_wait_seconds)
-        if self._last is not None:
-            self._tokens.inc(max(0, event.tokens - self._last.tokens))
-            for _ in range(event.step - self._last.step):
+        if self._before is not None:
+            step, tokens = self._before
+            self._tokens.inc(max(0, event.tokens - tokens))
+            for _ in range(event.step - step):
                 self._step_seconds.observe(event.step_seconds)
-        self._last = event
+        self._before = event.step, event.tokens

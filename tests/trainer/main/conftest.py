@@ -1,0 +1,3 @@
+from tests.trainer.run.compiling import compile_once
+
+__all__ = ["compile_once"]

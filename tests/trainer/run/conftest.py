@@ -1,0 +1,15 @@
+import pytest
+
+from tests.trainer.run.compiling import compile_once
+from tests.trainer.run.lives import Observer, live, small_job
+
+__all__ = ["compile_once"]
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """Job, output folder and events of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    job, observer = small_job(folder), Observer()
+    assert live(job, folder / "output", observer) == 0
+    return job, folder / "output", observer
