@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from vishwamai.contract.config import TrainingConfig
-from vishwamai.contract.resolved import Batch, ComputeType, Execution, Hardware, Mesh, Precision, ResolvedJob
+from vishwamai.contract.load import check_config
+from vishwamai.contract.resolve import resolve
+from vishwamai.contract.resolved import Batch, ComputeType, Execution, Mesh, Precision, ResolvedJob, SiteDefaults
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "model": {
@@ -23,7 +24,16 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "warmup_steps": 2,
         "max_steps": 20,
     },
+    "tpu": {"accelerator": "v5e", "tpu_cores": 1, "tpu_topology": "1x1"},
+    "sequence": {"max_length": 32},
     "logging": {"log_every": 1, "eval_every": 10, "save_every": 10, "profile_every": 0},
+}
+EXECUTION: dict[str, Any] = {
+    "attention": "dense",
+    "attention_block": 16,
+    "remat": "none",
+    "loss_chunk_tokens": 64,
+    "weight_axes": [],
 }
 
 
@@ -38,63 +48,20 @@ def tiny_job(
     """A job of a few thousand parameters on CPU; `sections` are laid over SECTIONS, field by field.
 
     `mesh` names the devices along each axis (others 1); `micro_batch` is the sequences in a forward pass, all devices.
+    Both, `compute` and `execution` replace what resolution chose, so that a test may ask for what no slice offers.
     """
     names = SECTIONS.keys() | sections.keys()
-    requested = {name: SECTIONS.get(name, {}) | sections.get(name, {}) for name in sorted(names)}
-    config = TrainingConfig.model_validate(requested)
-    shape = Mesh(**(mesh or {}))
-    micro = micro_batch or config.training.batch_size
-    step = micro * config.training.grad_accum_steps
-    return ResolvedJob(
-        requested=requested,
-        effective=config,
-        hardware=_hardware(shape.devices),
-        mesh=shape,
-        precision=Precision(compute=compute),
-        execution=Execution.model_validate(
-            {
-                "attention": "dense",
-                "attention_block": 16,
-                "remat": "none",
-                "loss_chunk_tokens": 64,
-                "weight_axes": [],
-            }
-            | (execution or {})
-        ),
-        batch=Batch(
+    config = check_config({name: SECTIONS.get(name, {}) | sections.get(name, {}) for name in sorted(names)})
+    micro, count = micro_batch or config.training.batch_size, config.training.grad_accum_steps
+    changes = {
+        "mesh": Mesh(**(mesh or {})),
+        "precision": Precision(compute=compute),
+        "execution": Execution.model_validate(EXECUTION | (execution or {})),
+        "batch": Batch(
             sequences_per_micro_batch=micro,
-            accumulation=config.training.grad_accum_steps,
-            sequences_per_step=step,
-            tokens_per_step=step * config.model.max_seq_len,
+            accumulation=count,
+            sequences_per_step=micro * count,
+            tokens_per_step=micro * count * config.model.max_seq_len,
         ),
-        parameters=count_parameters(config),
-        decisions=[],
-        warnings=[],
-    )
-
-
-def count_parameters(config: TrainingConfig) -> int:
-    """Trainable parameters, written out term by term."""
-    m = config.model
-    embedding = m.vocab_size * m.hidden_dim
-    attention = 2 * m.hidden_dim * m.num_heads * m.head_dim + 2 * m.hidden_dim * m.kv_heads * m.head_dim
-    mlp = (3 if m.activation in ("geglu", "swiglu") else 2) * m.hidden_dim * m.mlp_dim
-    norms = 2 * m.hidden_dim
-    tables = embedding if m.tie_embeddings else 2 * embedding
-    return tables + m.num_layers * (attention + mlp + norms) + m.hidden_dim
-
-
-def _hardware(devices: int) -> Hardware:
-    return Hardware(
-        platform="cpu",
-        accelerator="v5e",
-        accelerator_label="tpu-v5-lite-podslice",
-        machine_type="ct5lp-hightpu-1t",
-        topology=f"1x{devices}",
-        chips_per_slice=devices,
-        hosts_per_slice=1,
-        chips_per_host=devices,
-        devices_per_chip=1,
-        num_slices=1,
-        spot=False,
-    )
+    }
+    return resolve(config, SiteDefaults(platform="cpu")).model_copy(update=changes)

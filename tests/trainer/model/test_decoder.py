@@ -128,7 +128,7 @@ def test_matrices_decay_and_norm_scales_do_not():
         (258, 256, 4, 4, True),
         (258, 256, 4, 4, False),
         (2000, 96, 12, 3, False),
-        (32, 16, 1, 2, True),
+        (258, 16, 1, 2, True),
     ],
 )
 def test_initial_loss_is_that_of_a_uniform_guess(vocab, hidden, layers, heads, tied):
