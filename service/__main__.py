@@ -17,7 +17,8 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from service.app import create_app
+from service.access import Credentials, DamagedSecret
+from service.app import SECRET_FILE, create_app
 from service.logs import configure_logging
 from service.settings import Settings, SettingsError
 from service.storage import DatabaseError, Store
@@ -49,13 +50,27 @@ def main() -> int:
     try:
         settings = Settings.read(os.environ)
         with data_dir(settings.data_dir):
+            _warn_of_strays(settings)
             Store.open(settings.database).close()
+            Credentials.load(settings.data_dir / SECRET_FILE)
             if command == "serve":
                 _serve(settings)
-    except (CannotStart, SettingsError, DatabaseError) as error:
+    except (CannotStart, SettingsError, DatabaseError, DamagedSecret) as error:
         print(f"vishwamai service: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _warn_of_strays(settings: Settings) -> None:
+    """A database that was lost is made anew without a word, but not where there are jobs that it should know."""
+    strays = [path.name for path in (settings.data_dir / "jobs").glob("j*")]
+    if strays and not settings.database_url and not settings.database_file.exists():
+        names = f"{strays[0]!r}" + (f" and {len(strays) - 1} more" if len(strays) > 1 else "")
+        print(
+            f"vishwamai service: {settings.database_file} is missing, yet there are folders of jobs ({names}). "
+            "Starting with an empty database, which knows none of them; to get them back, put the file back.",
+            file=sys.stderr,
+        )
 
 
 def _serve(settings: Settings) -> None:

@@ -9,6 +9,8 @@ from vishwamai.contract.states import JobState
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""A caller may make up any other; they are counted as one."""
 _REPORT_OUTCOMES = {403: "rejected", 401: "rejected", 404: "rejected", 409: "fenced", 413: "rejected", 422: "rejected"}
 
 
@@ -40,6 +42,7 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Counts one answered request; `seconds` is None for a stream."""
+        method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         if seconds is not None:
             self._seconds.labels(method, route).observe(seconds)

@@ -38,6 +38,8 @@ class Envelope:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body out
         answer = _Answer(request_id, send)
         began = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id):

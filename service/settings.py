@@ -18,8 +18,9 @@ class Settings:
     data_dir: Path = Path("runs")
     """Database, secret and jobs' output."""
     host: str = "127.0.0.1"
+    """Address to listen on; of this machine alone."""
     port: int = 8000
-    """0 takes any free port."""
+    """Port to listen on; 0 takes any free one."""
     database_url: str = ""
     """SQLAlchemy's address; empty: an SQLite file in data_dir."""
     launcher: Literal["local"] = "local"
@@ -29,6 +30,7 @@ class Settings:
     tick_seconds: float = 0.5
     """Longest pause between two looks of the reconcile loop."""
     max_body_bytes: int = 1 << 20
+    """Body of a request; a trainer's report may be larger."""
     max_report_bytes: int = 8 << 20
     """Body of a trainer's report; it may carry a thousand log lines."""
     log_bytes_per_job: int = 64 << 20
@@ -37,7 +39,12 @@ class Settings:
     @property
     def database(self) -> str:
         """Address of the database, with the default filled in."""
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'service.sqlite3'}"
+        return self.database_url or f"sqlite:///{self.database_file}"
+
+    @property
+    def database_file(self) -> Path:
+        """Where the default database is."""
+        return self.data_dir.absolute() / "service.sqlite3"
 
     @property
     def base_url(self) -> str:

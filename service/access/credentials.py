@@ -10,6 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 
 
+class DamagedSecret(ValueError):
+    """The file of the secret holds something else; the message says what to do."""
+
+
 class Credentials:
     """Makes and checks tokens under one secret."""
 
@@ -18,12 +22,15 @@ class Credentials:
 
     @classmethod
     def load(cls, path: Path) -> "Credentials":
-        """Reads the secret, made on the first call as a file that only its owner can read."""
+        """Reads the secret, made on the first call as a file that only its owner can read. Raises DamagedSecret."""
         if not path.exists():
             _create(path)
-        secret = bytes.fromhex(path.read_text().strip())
+        try:
+            secret = bytes.fromhex(path.read_text(encoding="utf-8").strip())
+        except ValueError:
+            secret = b""
         if len(secret) < 32:
-            raise ValueError(f"{path} does not hold 32 bytes in hexadecimal; delete it and trainers get new tokens")
+            raise DamagedSecret(f"{path} does not hold 32 bytes in hexadecimal; delete it and trainers get new tokens")
         return cls(secret)
 
     def token_for(self, job_id: str) -> str:

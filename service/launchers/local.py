@@ -2,6 +2,7 @@
 
     DATA_DIR/jobs/ID/                  the job's output folder: checkpoints, metrics.jsonl, ...
     DATA_DIR/jobs/ID/reports.token     the credential for its reports
+    DATA_DIR/jobs/ID/started_in        the folder that all its attempts run in, from which its relative paths are taken
     DATA_DIR/jobs/ID/attempts/N/       resolved.json and what the supervisor keeps: process.json, output.log, exit.json
     DATA_DIR/compiled/                 programs that JAX compiled, for all jobs
 
@@ -47,7 +48,8 @@ class LocalLauncher:
     """Runs each attempt under a supervisor of its own (service/launchers/supervisor.py).
 
     `base_url` is where the trainers of this machine reach the service. They inherit what they need of `environ` (PATH,
-    HOME, locale, JAX's own settings), never the service's secrets.
+    HOME, locale, JAX's own settings), never the service's secrets. A job's first attempt runs in the folder that the
+    service was started in; so do its later ones, wherever the service may have been started since.
     """
 
     name = "local"
@@ -58,11 +60,12 @@ class LocalLauncher:
         base_url: str,
         *,
         python: str = sys.executable,
-        command: tuple[str, ...] = ("-m", "trainer", "train"),
+        command: tuple[str, ...] = ("-P", "-m", "trainer", "train"),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._jobs = data_dir.absolute() / "jobs"
         self._base_url = base_url.rstrip("/")
+        self._started_in = Path.cwd()
         self._python = python
         self._command = command
         self._environ = environ
@@ -108,11 +111,14 @@ class LocalLauncher:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._token_file(launch.job_id), launch.reports_token, mode=0o600)
             write_whole(environment.resolved, launch.resolved.model_dump_json(indent=2))
+            directory = self._directory(launch.job_id)
         except OSError as error:
             raise LaunchError(f"The job's folder cannot be written: {error}.") from error
-        supervisor = [self._python, "-m", "service.launchers.supervisor", str(folder), self._python, *self._command]
+        # -P: what lies in that folder is data, and may be called service.py or trainer.py.
+        module = ["-P", "-m", "service.launchers.supervisor"]
         started = subprocess.run(
-            supervisor,
+            [self._python, *module, str(folder), self._python, *self._command],
+            cwd=directory,
             env=self._inherited() | environment.write(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -126,6 +132,16 @@ class LocalLauncher:
         if started.returncode != 0:
             last = (started.stderr.strip().splitlines() or [f"exit code {started.returncode}"])[-1]
             raise LaunchError(f"The trainer's supervisor could not start: {last}.")
+
+    def _directory(self, job_id: str) -> Path:
+        """The folder that the job's attempts run in, recorded when the first one starts."""
+        record = self._jobs / job_id / "started_in"
+        if not record.exists():
+            write_whole(record, str(self._started_in))
+        directory = Path(record.read_text(encoding="utf-8"))
+        if not directory.is_dir():
+            raise LaunchError(f"The folder {str(directory)!r}, which the job was started in, is gone.")
+        return directory
 
     def _environment(self, job_id: str, attempt: int) -> TrainerEnvironment:
         return TrainerEnvironment(

@@ -70,7 +70,7 @@ def progress_view(record: JobRecord, progress: ProgressRecord) -> Progress:
     return Progress(
         step=progress.step,
         max_steps=max_steps,
-        fraction=min(1.0, progress.step / max_steps),
+        fraction=1.0 if record.state is JobState.SUCCEEDED else min(1.0, progress.step / max_steps),
         phase=progress.phase,
         loss=progress.loss,
         eval_loss=progress.eval_loss,

@@ -16,6 +16,7 @@ from service.reconcile.actions import Action, BeginAttempt, EndAttempt, Launch, 
 from service.reconcile.outcome import conclude
 from service.records import AttemptRecord, JobRecord, Observation
 from service.restarts import back_off, counted_restarts
+from service.wording import sentence
 from vishwamai.contract.states import CAUSES, Cause, JobState
 
 ASK_AFTER = timedelta(seconds=10)
@@ -95,7 +96,7 @@ def _between_attempts(job: JobRecord, now: datetime, wait: str | None) -> list[A
     """No attempt is alive: settle what the last one's end means, begin the next one, or wait."""
     last = job.attempt
     if last is not None and last.cause is not None and last.ended_at is not None and job.state != JobState.QUEUED:
-        move = _after(job, last.cause, last.message or "")
+        move = _after(job, last.cause, last.message or "The attempt ended.")
         if move.state != JobState.RESTARTING or job.state != JobState.RESTARTING:
             return [move]
         if job.stop is None and now < last.ended_at + back_off(job):
@@ -164,6 +165,7 @@ def _stop(job: JobRecord, number: int, now: datetime) -> list[Action]:
 def _ended(job: JobRecord, attempt: AttemptRecord, seen: Observation, now: datetime) -> list[Action]:
     """The processes are gone: record why, and what follows from it."""
     cause, message = conclude(attempt, seen)
+    message = sentence(message) or "The attempt ended."
     if job.stop is not None and CAUSES[cause].retry != "never":
         cause, message = Cause.CANCELLED, f"Cancelled on request after step {attempt.last_step or 0}."
     ended_at = seen.ended_at or now
@@ -184,15 +186,10 @@ def _after(job: JobRecord, cause: Cause, message: str) -> Move:
         return Move(JobState.FAILED, cause, message)
     allowed = job.resolved.effective.run.max_restarts
     if counted_restarts(job) > allowed:
-        return Move(JobState.FAILED, cause, f"{_sentence(message)} No restart is left: run.max_restarts is {allowed}.")
+        return Move(JobState.FAILED, cause, f"{message} No restart is left: run.max_restarts is {allowed}.")
     wait = back_off(job).total_seconds()
     when = f"in {wait:.0f} s" if wait else "at once"
-    return Move(JobState.RESTARTING, cause, f"{_sentence(message)} The next attempt starts {when}.")
-
-
-def _sentence(text: str) -> str:
-    text = text.strip() or "The attempt ended."
-    return text if text[-1] in ".!?" else text + "."
+    return Move(JobState.RESTARTING, cause, f"{message} The next attempt starts {when}.")
 
 
 def _moved(job: JobRecord, move: Move) -> list[Action]:

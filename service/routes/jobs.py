@@ -49,7 +49,7 @@ class ListParameters(Parameters):
         before: datetime | None = self.created_before
         return JobFilter(
             states=self.state,
-            labels=dict(label.split("=", 1) for label in self.label),
+            labels=[(key, value) for key, _, value in (label.partition("=") for label in self.label)],
             name=self.name,
             accelerator=self.accelerator,
             text=self.text,

@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from service.operations.jobs import UnknownCheckpoint
 from service.operations.reports import InvalidReport
 from service.operations.submit import BlockedLaunch
-from service.storage import DatabaseError, FencedAttempt, ForbiddenMove, KeyReused, UnknownJob
+from service.storage import DatabaseError, FencedAttempt, ForbiddenMove, KeyReused, UnknownJob, Unstorable
 from vishwamai.contract.problems import PROBLEM_MEDIA_TYPE, InvalidConfig, Notice, Problem, ProblemDocument
 
 _WHEN = {
@@ -72,11 +73,20 @@ def install(app: FastAPI) -> None:
 
 def _handler(translate: Callable[[Any], dict[str, Any]]) -> Callable[[Request, Exception], Response]:
     def handle(request: Request, error: Exception) -> Response:
-        return problem_response(
-            **{"detail": str(error), **translate(error)}, path=request.url.path, request_id=request.state.request_id
-        )
+        answer = {"detail": str(error), **translate(error)}
+        if answer["status"] == 405:
+            answer["headers"] = {"Allow": ", ".join(_methods(request))}
+        return problem_response(**answer, path=request.url.path, request_id=request.state.request_id)
 
     return handle
+
+
+def _methods(request: Request) -> list[str]:
+    """What the address takes; the router would name the methods of one route alone."""
+    paths = request.app.openapi()["paths"]
+    fitting = [paths[template] for template in paths if compile_path(template)[0].match(request.url.path)]
+    found = {method.upper() for methods in fitting for method in methods}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _http(error: HTTPException) -> dict[str, Any]:
@@ -98,6 +108,9 @@ def _problem(error: Mapping[str, Any]) -> Problem:
     if place == "body":
         if error["type"] == "json_invalid":
             return Problem(pointer="", message=f"the body is not JSON: {error.get('ctx', {}).get('error', '')}")
+        if not path and error["type"] == "model_attributes_type":
+            hint = "send it with the header Content-Type: application/json"
+            return Problem(pointer="", message="the body is not a JSON object", accepted="an object", hint=hint)
         pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
         return Problem(pointer=pointer, message=error["msg"], value=_short(error.get("input")))
     name = ".".join(str(part) for part in path)
@@ -135,10 +148,11 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], dict[str, Any]]] = {
     ForbiddenMove: lambda error: {"status": 409, "kind": "forbidden-in-this-state"},
     FencedAttempt: lambda error: {"status": 409, "kind": "fenced-attempt"},
     KeyReused: lambda error: {"status": 409, "kind": "idempotency-key-reused"},
+    Unstorable: lambda error: {"status": 422, "kind": "unstorable-value"},
     DatabaseError: lambda error: {
         "status": 503,
         "kind": "database-unavailable",
-        "detail": "the database cannot be used at present; nothing was changed",
+        "detail": f"the database cannot be used at present ({error.why or 'see the log'}); nothing was changed",
         "headers": {"Retry-After": "5"},
     },
 }

@@ -1,7 +1,7 @@
 """Where jobs live. Only this package speaks SQL; everyone else calls Store."""
 
 from service.storage.database import DatabaseError
-from service.storage.errors import FencedAttempt, ForbiddenMove, KeyReused, UnknownJob
+from service.storage.errors import FencedAttempt, ForbiddenMove, KeyReused, UnknownJob, Unstorable
 from service.storage.logs import LogFilter
 from service.storage.series import Point
 from service.storage.store import JobFilter, Store
@@ -16,4 +16,5 @@ __all__ = [
     "Point",
     "Store",
     "UnknownJob",
+    "Unstorable",
 ]

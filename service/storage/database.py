@@ -1,6 +1,6 @@
 """The engine and the schema: connecting so that a commit survives a crash, and bringing the tables up to date."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,30 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from service.storage.errors import Unstorable
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
 
 
 class DatabaseError(Exception):
-    """The database cannot be used; the message says why and what to do."""
+    """The database cannot be used; the message says why and what to do, `why` only why."""
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def connect(url: str) -> Engine:
@@ -31,6 +45,9 @@ def connect(url: str) -> Engine:
         raise DatabaseError(f"VISHWAMAI_DATABASE_URL cannot be used: {error}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+        same_file = _same_file(Path(engine.url.database or ""))
+        event.listen(engine, "do_connect", same_file)  # or a new file would be made
+        event.listen(engine, "checkout", same_file)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -68,9 +85,17 @@ def migrate(engine: Engine) -> None:
 def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except (OperationalError, PoolTimeoutError) as error:
-        cause = error.orig if isinstance(error, OperationalError) else error
-        raise DatabaseError(f"the database {engine.url.render_as_string()} cannot be used: {cause}") from error
+    except (OverflowError, UnicodeEncodeError, DataError) as error:
+        raise Unstorable(f"a value cannot be stored: {getattr(error, 'orig', error)}") from error
+    except (IntegrityError, NotSupportedError, ProgrammingError):  # our own mistakes
+        raise
+    except (DBAPIError, PoolTimeoutError) as error:
+        why = str(error.orig if isinstance(error, DBAPIError) else error)
+        raise DatabaseError(f"the database {engine.url.render_as_string()} cannot be used: {why}", why) from error
+    except StatementError as error:
+        if isinstance(error.orig, OverflowError):
+            raise Unstorable(f"a value cannot be stored: {error.orig}") from error
+        raise
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
@@ -82,6 +107,24 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _same_file(path: Path) -> Callable[..., None]:
+    """Refuses to go on once the file was taken away: what is then committed to it would be lost without an error."""
+    opened: list[int] = []
+
+    def check(*_: Any) -> None:
+        try:
+            found = path.stat().st_ino
+        except OSError:
+            found = 0
+        if found and not opened:
+            opened.append(found)
+        if opened and found != opened[0]:
+            why = f"{path} was taken away while in use; put it back, or start the service anew"
+            raise DatabaseError(why, why)
+
+    return check
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -33,6 +33,10 @@ class FencedAttempt(Exception):
         super().__init__(message)
 
 
+class Unstorable(ValueError):
+    """A value that no database can hold: a number too large, half a character, a time before the calendar begins."""
+
+
 class KeyReused(Exception):
     """The idempotency key was used for another request."""
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from service.records import Stop
 from service.storage import life, logs
-from service.storage.errors import FencedAttempt
+from service.storage.errors import FencedAttempt, Unstorable
 from service.storage.rows import add_event, lock_job, newest_attempt, put
 from service.storage.tables import attempts, checkpoints, evals, progress, report_cursors, steps
+from service.wording import sentence
 from vishwamai.contract.reports import (
     AnyEvent,
     CheckpointEvent,
@@ -90,6 +92,10 @@ class _Intake:
         """The attempt's key."""
         return {"job_id": self.attempt.job_id, "attempt": self.attempt.number}
 
+    @property
+    def _has_trained(self) -> bool:
+        return self.attempt.first_step is not None or "first_step" in self.life
+
     def take(self, event: AnyEvent) -> None:
         """Sorts one event to where it belongs."""
         match event:
@@ -136,15 +142,18 @@ class _Intake:
 
     def _phase(self, event: PhaseEvent) -> None:
         self.progress |= {"phase": event.phase, "step": event.step}
-        self._tell(event, event.message or f"{event.phase.capitalize()} at step {event.step}.")
+        # Evaluating, saving and training again go on all the time: where the run is, but no news for its history.
+        if event.phase in {*_GETTING_READY, "finishing"} or (event.phase == "training" and not self._has_trained):
+            self._tell(event, event.message or f"{event.phase.capitalize()} at step {event.step}.")
         if event.phase == "training":
             self._trains()
         elif event.phase in _GETTING_READY and self.state in _NOT_RUNNING_YET:
-            self._move(JobState.STARTING, event.phase, event.message or f"The trainer is {event.phase}.")
+            reason = sentence(event.message or f"The trainer is {event.phase}.")
+            self._move(JobState.STARTING, event.phase, reason)
 
     def _trains(self) -> None:
         """The attempt is past its start: the job runs, and what it trains from here on is its own."""
-        if self.attempt.first_step is None and "first_step" not in self.life:
+        if not self._has_trained:
             resumed_from = self.life.get("resumed_from", self.attempt.resumed_from)
             self.life["first_step"] = (resumed_from or 0) + 1
         if self.state is JobState.QUEUED:  # a quick trainer reports before reconcile has noted its start
@@ -173,7 +182,7 @@ class _Intake:
     def _finished(self, event: FinishedEvent) -> None:
         # The first process speaks for the run; another's last words count only while nobody else's do.
         if self.report.process == 0 or self.attempt.reported_cause is None:
-            self.life |= {"reported_cause": event.cause, "reported_message": event.message}
+            self.life |= {"reported_cause": event.cause, "reported_message": sentence(event.message)}
         self._tell(event, event.message)
 
     def _move(self, state: JobState, code: str, reason: str) -> None:
@@ -184,10 +193,14 @@ class _Intake:
 
     def _tell(self, event: AnyEvent, message: str) -> None:
         data = {name: value for name, value in _plain(event).items() if name not in {"kind", "time", "message"}}
-        add_event(self.connection, self.attempt.job_id, event.time, self.attempt.number, event.kind, message, data)
+        job_id, number = self.attempt.job_id, self.attempt.number
+        add_event(self.connection, job_id, event.time, number, event.kind, sentence(message), data)
 
 
 def _plain(event: AnyEvent) -> dict[str, Any]:
     """The event as JSON has it: a value that is no number becomes null."""
-    plain: dict[str, Any] = json.loads(event.model_dump_json())
+    try:
+        plain: dict[str, Any] = json.loads(event.model_dump_json())
+    except PydanticSerializationError as error:
+        raise Unstorable(f"a value cannot be stored: {error}") from error
     return plain

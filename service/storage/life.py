@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, Row, insert, update
 
 from service.records import JobRecord, Stop
 from service.storage.errors import ForbiddenMove
@@ -39,12 +40,21 @@ def create(connection: Connection, record: JobRecord) -> None:
 
 
 def move(connection: Connection, job_id: str, state: JobState, code: str, reason: str, now: datetime) -> None:
-    """Brings the job into a state, or gives it another reason for the one it is in. Raises ForbiddenMove."""
+    """Brings the job into a state, or gives it another reason for the one it is in. Raises ForbiddenMove.
+
+    A job that is over stays so: only `retry` starts it again, or a decision made before the end would.
+    """
     row = lock_job(connection, job_id)
-    if (row.state, row.code, row.reason) == (state, code, reason):
+    old = JobState(row.state)
+    if (old, row.code, row.reason) == (state, code, reason):
         return
-    if row.state != state and state not in TRANSITIONS[JobState(row.state)]:
-        raise ForbiddenMove(job_id, JobState(row.state), f"become {state}")
+    if old != state and (old.is_terminal or state not in TRANSITIONS[old]):
+        raise ForbiddenMove(job_id, old, f"become {state}")
+    _enter(connection, row, state, code, reason, now)
+
+
+def _enter(connection: Connection, row: Row[Any], state: JobState, code: str, reason: str, now: datetime) -> None:
+    job_id = row.id
     values = {"state": state, "code": code, "reason": reason, "updated_at": now}
     if row.state != state:
         values["ended_at"] = now if state.is_terminal else None
@@ -132,7 +142,7 @@ def retry(connection: Connection, job_id: str, restore_step: int | None, now: da
     values = {"retried_at_attempt": newest, "restore_step": restore_step, "stop": None, "stop_requested_at": None}
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
     start = "its newest checkpoint" if restore_step is None else f"the checkpoint of step {restore_step}"
-    move(connection, job_id, JobState.QUEUED, "retried", f"Asked to go on from {start}.", now)
+    _enter(connection, row, JobState.QUEUED, "retried", f"Asked to go on from {start}.", now)
 
 
 def _tell_state(

@@ -5,7 +5,7 @@ All methods block; coroutines call them through a thread. Changes are on disk wh
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, insert, select
@@ -29,7 +29,8 @@ class JobFilter:
     """Which jobs to list; every condition given must hold."""
 
     states: Collection[JobState] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Collection[tuple[str, str]] = ()
+    """Each a key and its value; a job must carry them all."""
     name: str | None = None
     accelerator: str | None = None
     text: str | None = None
@@ -218,6 +219,6 @@ def _matching(wanted: JobFilter) -> Select[tuple[object, ...]]:
         conditions.append(jobs.c.created_at < wanted.created_before)
     if wanted.before_id is not None:
         conditions.append(jobs.c.id < wanted.before_id)
-    for key, value in wanted.labels.items():
+    for key, value in wanted.labels:
         conditions.append(exists().where(labels.c.job_id == jobs.c.id, labels.c.key == key, labels.c.value == value))
     return select(jobs).where(and_(True, *conditions))

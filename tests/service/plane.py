@@ -1,5 +1,6 @@
 """A control plane whose attempts are only pretended: the real application, and a launcher that the test steers."""
 
+import json
 import queue
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -83,7 +84,8 @@ class Plane:
     ):
         token = token or self.app.state.credentials.token_for(job_id)
         body = {"attempt": attempt, "seq": seq, "process": process, "sent_at": stamp(), "events": list(events)}
-        return self.client.post(f"/jobs/{job_id}/reports", json=body, headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        return self.client.post(f"/jobs/{job_id}/reports", content=json.dumps(body), headers=headers)
 
     def exit(self, job_id: str, code: int, *, attempt: int = 1) -> dict[str, Any]:
         """Ends the attempt and waits until the job is over, or on its way to another one."""

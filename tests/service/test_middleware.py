@@ -2,6 +2,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.storage import DatabaseError
 
@@ -24,7 +25,24 @@ def test_addresses_that_are_not_there(idle_plane, method, path, status, kind):
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == f"/problems/{kind}"
     assert answer.json()["instance"] == path
-    assert ("allow" in answer.headers) == (status == 405)
+    assert answer.headers.get("allow") == ("GET, HEAD, POST" if status == 405 else None)
+
+
+def test_head_is_get_without_a_body(idle_plane):
+    answer = idle_plane.client.head("/jobs")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(idle_plane.client.get("/jobs").content))
+
+
+def test_what_callers_make_up_does_not_grow_the_figures(idle_plane):
+    for made_up in ("BREW", "WHEN"):
+        assert idle_plane.client.request(made_up, f"/{made_up}").status_code == 404
+    families = {
+        family.name: family for family in text_string_to_metric_families(idle_plane.client.get("/metrics").text)
+    }
+    samples = [sample.labels for sample in families["vishwamai_http_requests"].samples]
+    assert {"method": "other", "route": "unknown", "status": "404"} in samples
+    assert not {"BREW", "WHEN"} & {value for labels in samples for value in labels.values()}
 
 
 @pytest.mark.parametrize(
@@ -72,12 +90,13 @@ def test_a_failure_inside_shows_no_more_than_its_request_id(idle_plane, monkeypa
 
 def test_a_database_that_fails_asks_to_try_again(idle_plane, monkeypatch):
     def full(*_):
-        raise DatabaseError("disk is full")
+        raise DatabaseError("disk is full", "disk is full")
 
     monkeypatch.setattr(idle_plane.app.state.context.store, "find", full)
     monkeypatch.setattr(idle_plane.app.state.context.store, "jobs_by_state", full)
     answer = idle_plane.client.get("/jobs")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "(disk is full)" in answer.json()["detail"]
     ready = idle_plane.client.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "disk is full")
 

@@ -91,6 +91,33 @@ def test_what_keeps_the_service_from_starting_is_said_in_one_line(monkeypatch, c
     assert "\n" not in message
 
 
+def spoil_database(folder):
+    (folder / "service.sqlite3").write_bytes(b"nonsense " * 1000)
+    return "service.sqlite3 cannot be used: file is not a database"
+
+
+def spoil_secret(folder):
+    (folder / "reports.secret").write_text("no secret")
+    return "reports.secret does not hold"
+
+
+@pytest.mark.parametrize("spoil", [spoil_database, spoil_secret])
+def test_a_damaged_file_is_named_in_one_line(monkeypatch, capsys, tmp_path, spoil):
+    words = spoil(tmp_path)
+    code, message = run_main(monkeypatch, capsys, tmp_path)
+    assert code == 1
+    assert words in message
+    assert "\n" not in message
+
+
+def test_a_database_that_was_lost_is_not_made_anew_without_a_word(monkeypatch, capsys, tmp_path):
+    (tmp_path / "jobs" / "j1").mkdir(parents=True)
+    code, message = run_main(monkeypatch, capsys, tmp_path, "migrate")
+    assert code == 0
+    assert "service.sqlite3 is missing" in message
+    assert run_main(monkeypatch, capsys, tmp_path, "migrate") == (0, "")
+
+
 def test_migrate_makes_the_database_and_may_be_repeated(monkeypatch, capsys, tmp_path):
     for _ in range(2):
         assert run_main(monkeypatch, capsys, tmp_path, "migrate") == (0, "")

@@ -39,7 +39,9 @@ class Progress(Value):
 
     step: int = 0
     max_steps: int
-    fraction: float = Field(0.0, ge=0.0, le=1.0)
+    fraction: float = Field(
+        0.0, ge=0.0, le=1.0, description="Share of the run that is done; 1 once it succeeded, early stopping included."
+    )
     phase: str | None = None
     loss: float | None = None
     eval_loss: float | None = None

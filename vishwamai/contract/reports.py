@@ -16,6 +16,8 @@ Phase = Literal["starting", "restoring", "compiling", "training", "evaluating", 
 Directive = Literal["continue", "save", "stop"]
 MAX_EVENTS = 1000
 """Events in one report, at most."""
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A step, or a number of tokens or bytes: what a database's integer holds."""
 UNDELIVERED = "reports"
 """Folder in a job's output where a trainer leaves reports it could not deliver, each attempt-NNNNNN-SSSSSSSSSS.json."""
 
@@ -31,7 +33,7 @@ class PhaseEvent(Event):
 
     kind: Literal["phase"] = "phase"
     phase: Phase
-    step: int
+    step: Count
     message: str | None = None
 
 
@@ -39,11 +41,11 @@ class StepEvent(Event):
     """The state of training at a logged step; rates are means since the one before."""
 
     kind: Literal["step"] = "step"
-    step: int
+    step: Count
     loss: float = Field(description="Mean training loss in nats per token of this step.")
     learning_rate: float
     grad_norm: float = Field(description="Global norm before clipping.")
-    tokens: int = Field(description="Tokens trained on since the run began, over all attempts.")
+    tokens: Count = Field(description="Tokens trained on since the run began, over all attempts.")
     tokens_per_second: float
     step_seconds: float
     data_wait_seconds: float = Field(0.0, description="Mean wait for input inside step_seconds.")
@@ -53,11 +55,11 @@ class EvalEvent(Event):
     """An evaluation on held-out text."""
 
     kind: Literal["eval"] = "eval"
-    step: int
-    name: str = "eval"
+    step: Count
+    name: str = Field("eval", min_length=1, max_length=64)
     loss: float = Field(description="Nats per token.")
     perplexity: float
-    tokens: int
+    tokens: Count
     seconds: float
 
 
@@ -66,9 +68,9 @@ class CheckpointEvent(Event):
 
     kind: Literal["checkpoint"] = "checkpoint"
     action: Literal["committed", "restored", "deleted", "failed", "corrupt"]
-    step: int
+    step: Count
     path: str
-    size_bytes: int | None = None
+    size_bytes: Count | None = None
     seconds: float | None = None
     message: str | None = None
 
@@ -92,7 +94,7 @@ class SampleEvent(Event):
     """Text the model wrote."""
 
     kind: Literal["sample"] = "sample"
-    step: int
+    step: Count
     prompt: str
     text: str
 
@@ -102,7 +104,7 @@ class FinishedEvent(Event):
 
     kind: Literal["finished"] = "finished"
     cause: Cause
-    step: int
+    step: Count
     message: str
 
 
@@ -115,9 +117,9 @@ AnyEvent = Annotated[
 class Report(Value):
     """One batch of events from one process of one attempt."""
 
-    attempt: int = Field(ge=1)
-    seq: int = Field(ge=1, description="1, 2, 3, ... within (attempt, process).")
-    process: int = Field(0, ge=0, description="Index of the trainer process.")
+    attempt: int = Field(ge=1, le=2**31 - 1)
+    seq: int = Field(ge=1, le=2**63 - 1, description="1, 2, 3, ... within (attempt, process).")
+    process: int = Field(0, ge=0, le=2**31 - 1, description="Index of the trainer process.")
     sent_at: datetime
     events: list[AnyEvent] = Field(max_length=MAX_EVENTS)
 

@@ -20,6 +20,7 @@ asked: list[int] = []
 signal.signal(signal.SIGTERM, signal.SIG_IGN if script.get("deaf") else lambda *_: asked.append(1))
 if "print" in script:
     print(script["print"])
+(here.output / "directory").write_text(os.getcwd())  # noqa: PTH109
 (here.output / "environment.json").write_text(json.dumps(dict(os.environ)))
 if "exit" in script:
     sys.exit(script["exit"])

@@ -45,6 +45,23 @@ def supervisor_of(job_dir, attempt=1):
     return json.loads((job_dir / "attempts" / str(attempt) / "process.json").read_text())["pid"]
 
 
+def test_all_attempts_run_in_the_folder_that_the_first_one_was_started_in(data_dir, job_dir, tmp_path, monkeypatch):
+    (job_dir / "script.json").write_text(json.dumps({"exit": 1}))
+    first, second = tmp_path / "first", tmp_path / "second"
+    for attempt, folder in enumerate((first, second), start=1):
+        folder.mkdir()
+        # A file there must not be taken for one of our modules.
+        (folder / "service.py").write_text("raise SystemExit('not this one')")
+        monkeypatch.chdir(folder)
+        launcher = launcher_at(data_dir)
+        asyncio.run(launcher.launch(launch(attempt)))
+        assert exited(launcher, attempt).exit_codes == {0: 1}
+        assert (job_dir / "directory").read_text() == str(first)
+    first.rename(tmp_path / "elsewhere")
+    with pytest.raises(LaunchError, match=r"first', which the job was started in, is gone"):
+        asyncio.run(launcher.launch(launch(3)))
+
+
 def test_an_attempt_runs_to_its_end(data_dir, job_dir):
     (job_dir / "script.json").write_text(json.dumps({"print": "a first line\na last line"}))
     launcher = launcher_at(data_dir)

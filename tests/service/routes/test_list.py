@@ -30,6 +30,7 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"state": "queued"}, ""),
     ({"label": "team=red"}, "ba"),
     ({"label": ["team=red", "kind=try"]}, "b"),
+    ({"label": ["team=red", "team=blue"]}, ""),
     ({"label": "team="}, ""),
     ({"name": "b"}, "b"),
     ({"accelerator": "v3"}, ""),
@@ -82,3 +83,9 @@ def test_a_wrong_parameter_is_named(idle_plane):
         assert answer.status_code == 422, query
         [error] = answer.json()["errors"]
         assert next(iter(query)) in error["message"]
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00"])
+def test_a_time_beyond_the_calendar_is_refused(idle_plane, time):
+    answer = idle_plane.client.get("/jobs", params={"created_after": time})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/unstorable-value")

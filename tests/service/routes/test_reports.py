@@ -146,6 +146,8 @@ def test_credentials(plane):
         (step(1, loss=None), "/events/0/step/loss"),
         ({"kind": "surprise"}, "/events/0"),
         (line("x") | {"time": "2026-11-23T12:00:00"}, "/events/0/time"),
+        (step(2**63), "/events/0/step/step"),
+        (phase("training", -1), "/events/0/phase/step"),
     ],
 )
 def test_a_malformed_report_names_the_place(plane, event, pointer):
@@ -153,6 +155,43 @@ def test_a_malformed_report_names_the_place(plane, event, pointer):
     answer = plane.report(job_id, event)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("strange", [{"time": "0001-01-01T00:00:00+23:00"}, {"text": "half a \ud800"}])
+def test_what_no_database_can_hold_is_refused(plane, strange):
+    job_id = plane.begin()
+    sample = {"kind": "sample", "time": stamp(), "step": 1, "prompt": "", "text": "x"}
+    answer = plane.report(job_id, step(1), sample | strange)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/unstorable-value")
+    assert plane.get(job_id)["progress"]["step"] == 0  # nothing of the report was kept
+    assert receipt(plane.report(job_id, step(1), sample))["accepted"]
+
+
+def test_a_trainers_words_become_sentences(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, phase("compiling") | {"message": "compiling the training step"}))
+    assert plane.get(job_id)["reason"] == "Compiling the training step."
+    receipt(plane.report(job_id, finished("user_error", 0) | {"message": "data.train: no file"}, seq=2))
+    job = plane.exit(job_id, 2)
+    assert job["reason"] == job["attempts"][0]["message"] == "data.train: no file."
+
+
+def test_only_phases_that_are_news_go_into_the_history(plane):
+    job_id = plane.begin()
+    going_on = [phase(name, 10) for name in ("evaluating", "training", "saving", "training", "saving")]
+    receipt(plane.report(job_id, phase("compiling"), phase("training") | {"message": "compiled"}, step(10), *going_on))
+    assert plane.get(job_id)["progress"]["phase"] == "saving"
+    receipt(plane.report(job_id, *going_on, phase("finishing", 10), seq=2))
+    events = plane.client.get(f"/jobs/{job_id}/events").json()["events"]
+    told = [event["data"]["phase"] for event in events if event["kind"] == "phase"]
+    assert told == ["compiling", "training", "finishing"]
+
+
+def test_a_run_that_ended_early_and_well_is_done(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, step(50), finished("completed", 50)))
+    progress = plane.exit(job_id, 0)["progress"]
+    assert (progress["step"], progress["max_steps"], progress["fraction"]) == (50, 200, 1.0)
 
 
 def test_reports_are_counted_by_what_became_of_them(plane):

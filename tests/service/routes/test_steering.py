@@ -84,6 +84,15 @@ def test_only_what_failed_or_was_cancelled_can_be_retried(plane):
         assert "only a failed or cancelled job" in answer.json()["detail"]
 
 
+def test_a_retry_says_how_its_body_is_to_be_sent(plane):
+    job_id = plane.begin()
+    plane.exit(job_id, 2)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # curl's default
+    answer = plane.client.post(f"/jobs/{job_id}:retry", content='{"from_step": 1}', headers=form)
+    assert answer.status_code == 422
+    assert "application/json" in answer.json()["errors"][0]["hint"]
+
+
 def test_a_retry_names_the_checkpoints_there_are(plane):
     job_id = plane.begin()
     plane.report(job_id, checkpoint(10))

@@ -5,9 +5,10 @@ from datetime import datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event
 
 from service.storage import DatabaseError, Store
-from service.storage.database import connect, migrate
+from service.storage.database import connect, migrate, reading
 from service.storage.tables import metadata
 from tests.service.records import LATER, NOW, queued, running
 from vishwamai.contract.states import JobState
@@ -68,6 +69,40 @@ def test_a_database_of_a_later_release_is_refused(url, tmp_path):
 def test_a_database_that_cannot_be_opened_is_explained(url):
     with pytest.raises(DatabaseError, match=r"nowhere|VISHWAMAI_DATABASE_URL"):
         Store.open(url)
+
+
+def test_a_file_that_is_no_database_is_explained(url, tmp_path):
+    (tmp_path / "service.sqlite3").write_bytes(b"nonsense " * 1000)
+    with pytest.raises(DatabaseError, match=r"service.sqlite3 cannot be used: file is not a database"):
+        Store.open(url)
+
+
+def test_a_file_taken_away_is_noticed(store, tmp_path):
+    store.create(queued("j1"))
+    (tmp_path / "service.sqlite3").rename(tmp_path / "aside")
+    with pytest.raises(DatabaseError, match="taken away"):
+        store.create(queued("j2"))
+    assert not (tmp_path / "service.sqlite3").exists()
+    (tmp_path / "aside").rename(tmp_path / "service.sqlite3")
+    store.create(queued("j3"))
+    assert [job.id for job in store.live_jobs()] == ["j1", "j3"]
+
+
+def test_a_full_disk_loses_nothing_and_is_over_once_there_is_room(store):
+    store.create(queued("j1"))
+    with reading(store._engine) as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    event.listen(store._engine, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count = {limit[0]}"))
+    limit = [pages]
+    fill = (store.create(queued(f"k{number}")) for number in range(1000))
+    with pytest.raises(DatabaseError) as caught:
+        list(fill)
+    assert caught.value.why == "database or disk is full"
+    kept = [job.id for job in store.live_jobs()]
+    limit = [pages * 1000]
+    store.create(queued("z"))
+    assert [job.id for job in store.live_jobs()] == [*kept, "z"]
+    assert kept == ["j1", *sorted(kept[1:])]
 
 
 def test_a_time_without_offset_is_refused(store):

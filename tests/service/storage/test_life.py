@@ -61,7 +61,7 @@ def test_only_moves_of_the_contract_are_made(store, state):
         store.create(queued(target))
         for step in routes.get(state, [state]):
             store.move(target, JobState(step), "x", "x", NOW)
-        if target == state or target in TRANSITIONS[state]:
+        if target == state or (target in TRANSITIONS[state] and not state.is_terminal):
             store.move(target, target, "y", "y", LATER)
             assert store.job(target).state == target
         else:
@@ -98,7 +98,18 @@ def test_a_retry_starts_the_count_anew(store, repeat):
     assert (record.state, record.stop, record.stop_requested_at, record.ended_at) == (JobState.QUEUED, None, None, None)
     assert (record.retried_at_attempt, record.restore_step) == (1, 40)
     assert len(story(store)) == 7
+    store.move("j1", JobState.QUEUED, "waiting", "For a slot.", LATER)
+    repeat(store.retry, "j1", 40, LATER)
+    assert store.job("j1").code == "waiting"
     store.begin_attempt("j1", 2, LATER)
+
+
+def test_a_decision_made_before_the_end_does_not_undo_it(store):
+    store.create(queued())
+    store.request_stop("j1", "save", NOW)
+    with pytest.raises(ForbiddenMove, match="cancelled"):
+        store.move("j1", JobState.QUEUED, "waiting", "For a slot.", LATER)
+    assert store.job("j1").state == JobState.CANCELLED
 
 
 def test_a_key_makes_one_job(store):

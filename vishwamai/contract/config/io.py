@@ -42,10 +42,13 @@ class DataSection(Section):
     train: list[Location] = Field(
         [BUILTIN_CORPUS],
         min_length=1,
-        description=f"Files or globs of text, JSONL or Parquet, or {BUILTIN_CORPUS!r} for the demo corpus.",
+        description=f"Files or globs of text, JSONL or Parquet, or {BUILTIN_CORPUS!r} for the demo corpus. "
+        "Relative paths are taken from the folder that the control plane, or a trainer run by hand, was started in.",
     )
     eval: list[Location] | None = Field(
-        None, min_length=1, description="Held-out files. Absent: eval_fraction of the documents."
+        None,
+        min_length=1,
+        description="Held-out files, named as in train. Absent: eval_fraction of the documents.",
     )
     eval_fraction: float = Field(0.02, ge=0.0, lt=1.0, description="Share of documents held out when eval is absent.")
     eval_batches: int = Field(8, ge=1, le=100_000, description="Batches in one evaluation, always the same ones.")
@@ -56,7 +59,8 @@ class DataSection(Section):
         "text", min_length=1, max_length=256, description="Field of JSONL or Parquet that holds the text."
     )
     tokenizer: Location = Field(
-        "byte", description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers."
+        "byte",
+        description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers, found as train is.",
     )
     min_length: int = Field(1, ge=1, le=4_194_304, description="Documents with fewer tokens are left out.")
     shuffle: bool = Field(True, description="Visit windows in a new random order every epoch.")
