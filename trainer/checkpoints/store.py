@@ -72,21 +72,28 @@ class Checkpoints:
       directory: where the folders of the steps are; made when absent.
       settings: which checkpoints are kept, and where to start from.
       on_event: told what became of each; called from the thread that commits, too.
+      read_only: changes nothing there, so that another process may be saving meanwhile.
 
     Raises:
       UserError, StorageError: the directory cannot be written to.
     """
 
     def __init__(
-        self, directory: Path, settings: CheckpointSection, on_event: Callable[[CheckpointEvent], None]
+        self,
+        directory: Path,
+        settings: CheckpointSection,
+        on_event: Callable[[CheckpointEvent], None],
+        *,
+        read_only: bool = False,
     ) -> None:
         # Every failure is raised and reported below; Orbax would log each several times over, with its traceback.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        folders.prepare(directory)
+        if not read_only:
+            folders.prepare(directory)
         self._directory = directory.absolute()
         self._settings = settings
         self._on_event = on_event
-        self._primary = jax.process_index() == 0
+        self._primary = jax.process_index() == 0 and not read_only
         self._current: int | None = None
         """The newest checkpoint on this run's own course."""
         if self._primary:

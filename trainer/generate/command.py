@@ -21,7 +21,7 @@ def generate(job: ResolvedJob, output: Path, prompt: str, *, max_new_tokens: int
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} holds no checkpoints")
     mesh = make_mesh(job)
-    checkpoints = Checkpoints(folder, CheckpointSection(), lambda _: None)
+    checkpoints = Checkpoints(folder, CheckpointSection(), lambda _: None, read_only=True)
     restored = checkpoints.restore(abstract_state(job, mesh))
     checkpoints.close()
     if restored is None:

@@ -2,8 +2,8 @@
 
     p(next) = softmax(logits / temperature)        temperature 0 takes the most likely token
 
-The end-of-document token is not drawn before min_length tokens, padding never. A text longer than the model's window
-goes on from its last max_seq_len tokens.
+The end-of-document token is not drawn before min_length tokens, padding never. Prompt and text together have at most
+max_length tokens, which the model's window holds.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Writer:
         start = len(ids)
         random = np.random.default_rng(sampling.seed)
         for new in range(max(0, min(sampling.max_new_tokens, self._sequence.max_length - start))):
-            logits = self._next_logits(params, ids[-self._shape[1] :])
+            logits = self._next_logits(params, ids)
             if new < self._sequence.min_length:
                 logits[self._sequence.eos_token_id] = -np.inf
             token = _draw(logits, sampling.temperature, random)

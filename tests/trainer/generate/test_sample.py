@@ -64,12 +64,11 @@ def test_padding_is_never_drawn_and_the_text_is_bounded():
     assert all(0 not in tokens[:length] for tokens, length in parrot.asked)
 
 
-def test_a_text_longer_than_the_window_goes_on_from_its_end():
-    job = tiny_job(sequence=SEQUENCE | {"max_length": 40}, model={"max_seq_len": 32})
-    parrot = Parrot(job, favourite=70)
-    parrot.write({}, "x" * 30, Sampling(temperature=0.0))
-    assert [length for _, length in parrot.asked] == [30, 31, *[32] * 8]
-    assert list(parrot.asked[-1][0][-9:]) == [70] * 9
+@pytest.mark.parametrize(("prompt", "room"), [("x" * 23, 1), ("x" * 24, 0), ("x" * 100, 0)])
+def test_prompt_and_text_together_stay_within_max_length(prompt, room):
+    parrot = Parrot(tiny_job(sequence=SEQUENCE), favourite=70)
+    text = parrot.write({}, prompt, Sampling(temperature=0.0))
+    assert len(text) == len(parrot.asked) == room
 
 
 def test_an_empty_prompt_begins_a_document():

@@ -7,7 +7,6 @@ import sys
 import pytest
 import tokenizers
 
-from tests.trainer.reporting.control_planes import FakeControlPlane
 from tests.trainer.run.lives import MODEL, losses, small_job
 from trainer.cli import main
 from vishwamai.contract.environment import TrainerEnvironment
@@ -70,16 +69,19 @@ def test_train_by_hand_then_longer_then_generate(config, tmp_path, capsys):
     assert [step for kind, step, _ in losses(output) if kind == "step"] == [1, 2, 4, 6, 8]
     assert json.loads((output / "resolved.json").read_text())["effective"]["run"]["name"] == "longer"
     capsys.readouterr()
+    half_written = output / "checkpoints/9.orbax-checkpoint-tmp"  # a run is saving there meanwhile
+    half_written.mkdir()
     command = ["generate", "--from", str(output), "--prompt", "1 is", "--max-new-tokens", "5", "--temperature", "0"]
     assert main(command, dict(os.environ)) == 0
     first = capsys.readouterr().out
     assert first.startswith("1 is")
     assert main(command, dict(os.environ)) == 0
     assert capsys.readouterr().out == first
+    assert half_written.exists()
 
 
-def test_a_launcher_gives_the_job_by_environment_and_hears_the_end(tmp_path):
-    plane = FakeControlPlane()
+def test_a_launcher_gives_the_job_by_environment_and_hears_the_end(tmp_path, planes):
+    plane = planes()
     token = tmp_path / "token"
     token.write_text("secret")
     resolved = tmp_path / "resolved.json"
@@ -93,7 +95,6 @@ def test_a_launcher_gives_the_job_by_environment_and_hears_the_end(tmp_path):
         text=True,
         timeout=200,
     )
-    plane.stop()
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert plane.tokens == {"Bearer secret"}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -55,10 +57,11 @@ class FakeControlPlane:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
+        """Once stopped, stopping again changes nothing."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -75,3 +78,17 @@ class FakeControlPlane:
                 self.reports.append(report)
             self._changed.notify_all()
             return answer
+
+
+@pytest.fixture
+def planes():
+    """Starts control planes; all are stopped at the end."""
+    made = []
+
+    def start(*arguments: Any) -> FakeControlPlane:
+        made.append(FakeControlPlane(*arguments))
+        return made[-1]
+
+    yield start
+    for plane in made:
+        plane.stop()

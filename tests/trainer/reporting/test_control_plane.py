@@ -42,19 +42,6 @@ def make(folder):
         sink.close()
 
 
-@pytest.fixture
-def planes():
-    made = []
-
-    def start(*arguments):
-        made.append(FakeControlPlane(*arguments))
-        return made[-1]
-
-    yield start
-    for plane in made:
-        plane.stop()
-
-
 def test_events_arrive_in_order_in_numbered_batches(make, planes):
     plane = planes()
     sink = make(plane, timing=Timing(batch=0.2))

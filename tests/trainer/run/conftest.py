@@ -1,9 +1,10 @@
 import pytest
 
+from tests.trainer.reporting.control_planes import planes
 from tests.trainer.run.compiling import compile_once
 from tests.trainer.run.lives import Observer, live, small_job
 
-__all__ = ["compile_once"]
+__all__ = ["compile_once", "planes"]
 
 
 @pytest.fixture(scope="session")

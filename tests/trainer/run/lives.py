@@ -26,7 +26,7 @@ def small_job(folder: Path, **sections: dict[str, Any]) -> ResolvedJob:
         "training": {"batch_size": 4, "max_steps": 12, "learning_rate": 1e-2},
         "data": {"train": [str(corpus)], "eval_fraction": 0.2, "eval_batches": 2},
         "logging": {"log_every": 1, "eval_every": 3, "save_every": 4},
-        "sequence": {"max_length": 40, "min_length": 4},
+        "sequence": {"max_length": 32, "min_length": 4},
     }
     together: dict[str, Any] = {name: wanted.get(name, {}) | sections.get(name, {}) for name in wanted | sections}
     return tiny_job(**together)

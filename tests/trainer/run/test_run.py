@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.reporting.control_planes import FakeControlPlane
 from tests.trainer.run.lives import Observer, live, losses, small_job
 from trainer.checkpoints import manifest
 from vishwamai.contract.states import Cause
@@ -243,7 +242,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(uninterrupted, tmp_pat
     assert losses(tmp_path / "copy") == losses(whole)
 
 
-def test_orders_of_the_control_plane_are_carried_out(uninterrupted, tmp_path):
+def test_orders_of_the_control_plane_are_carried_out(tmp_path, planes):
     """It asks for a checkpoint, gets it, and then cancels."""
     saved, ended = threading.Event(), threading.Event()
 
@@ -258,11 +257,10 @@ def test_orders_of_the_control_plane_are_carried_out(uninterrupted, tmp_path):
             directive = "stop"
         return 200, {"accepted": True, "seq": report["seq"], "directive": directive}
 
-    plane = FakeControlPlane(answer)
+    plane = planes(answer)
     job = small_job(tmp_path, training={"max_steps": 100_000}, logging={"save_every": 0, "eval_every": 0})
     observer = Observer()
     code = live(job, tmp_path / "output", observer, reports_url=plane.address, attempt=3)
-    plane.stop()
     assert code == 75
     assert observer.finished.cause is Cause.CANCELLED
     assert len(observer.committed()) >= 2
@@ -272,12 +270,11 @@ def test_orders_of_the_control_plane_are_carried_out(uninterrupted, tmp_path):
     assert [event["step"] for event in told if event["kind"] == "step"] == list(range(1, observer.finished.step + 1))
 
 
-def test_an_attempt_that_another_has_replaced_stops_without_saving(tmp_path):
-    plane = FakeControlPlane(lambda report: (409, {"detail": "attempt 4 runs"}))
+def test_an_attempt_that_another_has_replaced_stops_without_saving(tmp_path, planes):
+    plane = planes(lambda report: (409, {"detail": "attempt 4 runs"}))
     job = small_job(tmp_path, training={"max_steps": 100_000}, logging={"save_every": 0, "eval_every": 0})
     observer = Observer()
     code = live(job, tmp_path / "output", observer, reports_url=plane.address, attempt=3)
-    plane.stop()
     assert code == 75
     assert observer.committed() == []
     assert "another attempt" in observer.finished.message
