@@ -8,6 +8,7 @@ reported.
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -158,7 +159,8 @@ class Checkpoints:
           abstract_state: pytree of jax.ShapeDtypeStruct with shardings; any mesh will do.
 
         Raises:
-          UserError: the step asked for is not there or damaged, or all checkpoints are, or the state has other parameters than the config's.
+          UserError: the step asked for is not there or damaged, or all checkpoints are, or the state has other
+          parameters than the config's.
           StorageError: an intact checkpoint could not be read.
         """
         self.wait()
@@ -269,10 +271,11 @@ class Checkpoints:
         if self._primary:
             folders.clean(self._directory)
         kept = ", ".join(map(str, self.committed_steps())) or "none"
+        free = shutil.disk_usage(self._directory).free
         message = (
-            f"the checkpoint of step {step} could not be saved to {str(self._directory)!r}: {_reason(error)}. "
-            f"Committed checkpoints are intact ({kept}). Free space there, lower checkpoint.keep_last, or choose "
-            "another checkpoint.directory; the run then goes on from the newest"
+            f"the checkpoint of step {step} could not be saved to {str(self._directory)!r}: {_reason(error)} "
+            f"({free:,} bytes are free there). Committed checkpoints are intact ({kept}). Free space there, lower "
+            "checkpoint.keep_last, or choose another checkpoint.directory; the run then goes on from the newest"
         )
         self._tell("failed", step, message=message)
         return StorageError(message)
