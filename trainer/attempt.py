@@ -82,11 +82,11 @@ class Attempt:
             self._serve(reporter, stack, where.metrics_port)
 
     def _serve(self, reporter: Reporter, stack: ExitStack, port: int) -> None:
-        """Serves /metrics and /status; to this machine alone when started by hand."""
+        """Serves /metrics and /status; to this machine alone when started by hand or rehearsing on CPU."""
         max_steps = self._job.effective.training.max_steps
         status = Status(job_id=self._where.job_id, attempt=self._where.attempt, max_steps=max_steps)
         metrics = PrometheusMetrics(job_id=self._where.job_id, attempt=self._where.attempt, max_steps=max_steps)
-        host = "127.0.0.1" if self._by_hand else "0.0.0.0"
+        host = "127.0.0.1" if self._by_hand or self._job.hardware.platform == "cpu" else "0.0.0.0"
         try:
             server = StatusServer(host, port, metrics.registry, status)
         except OSError as error:

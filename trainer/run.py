@@ -102,7 +102,7 @@ class Run:
         self._reporter.resume(self.step)
         facts = self._data.facts()
         for name, value in extra.get("data", {}).items():
-            if value != facts[name]:
+            if value != facts.get(name):
                 _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
         settings = effective_settings(self._job, self._mesh, facts, self._state.params, resumed_from=self.step or None)
         self._reporter.tell(EffectiveEvent(time=now(), settings=settings))
