@@ -20,4 +20,4 @@ class Batch(NamedTuple):
     positions: Array
     """int32 position within the document, from 0."""
     weights: Array
-    """float32: 1 where the target counts in the loss, else 0 (padding, and the last token of a document's piece)."""
+    """float32: 1 where the target counts in the loss, 0 in padding."""
