@@ -184,13 +184,15 @@ def evaluations(job: Subject) -> Notice | None:
     if 0 < every <= steps:
         return None
     what = (
-        f"logging.eval_every {every} is longer than the run of {steps} steps" if every else "Evaluation is switched off"
+        f"logging.eval_every {every} is longer than the run of {steps} steps: only its end is evaluated"
+        if every
+        else "Evaluation is switched off: overfitting would go unseen"
     )
     stop = ", and early stopping has nothing to go by" if job.effective.training.early_stopping else ""
     return Notice(
         code="no-evaluation",
         pointer="/logging/eval_every",
-        message=f"{what}: overfitting would go unseen{stop}.",
+        message=f"{what}{stop}.",
         fix=f"Evaluate every {max(1, steps // 20)} steps or so.",
     )
 
