@@ -44,7 +44,7 @@ class Attempt:
     def live(self, environ: MutableMapping[str, str]) -> int:
         """Trains to the end, whatever it is, and returns the exit code that tells it."""
         with Signals(self._orders), ExitStack() as stack:
-            reporter = Reporter([Console(sys.stderr, self._job.effective.training.max_steps), *self._sinks])
+            reporter = Reporter([Console(sys.stderr), *self._sinks], self._job.effective.training.max_steps)
             stack.enter_context(routed_logs(reporter))
             stack.callback(reporter.close)
             try:

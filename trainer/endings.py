@@ -17,7 +17,7 @@ def ending_of(error: BaseException) -> tuple[Cause, str]:
     if isinstance(error, InvalidConfig):
         return Cause.USER_ERROR, str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return Cause.OUT_OF_MEMORY, f"out of memory: {_first_line(error)}. {CAUSES[Cause.OUT_OF_MEMORY].hint}"
+        return Cause.OUT_OF_MEMORY, f"Out of memory: {_first_line(error)}. {CAUSES[Cause.OUT_OF_MEMORY].hint}"
     if isinstance(error, OSError) and error.errno in _HOST_ERRORS:
         return Cause.HOST_ERROR, f"{error}. {CAUSES[Cause.HOST_ERROR].hint}"
     return Cause.INTERNAL, f"{type(error).__name__}: {_first_line(error)}"

@@ -43,7 +43,7 @@ class Evaluator:
         total, tokens = np.sum(np.asarray(sums, np.float64), axis=0)
         loss = float(total / tokens)
         if not math.isfinite(loss):
-            raise NonFiniteError(f"evaluation loss {loss} at step {step}. {CAUSES[Cause.NON_FINITE].hint}")
+            raise NonFiniteError(f"Evaluation loss {loss} at step {step}. {CAUSES[Cause.NON_FINITE].hint}")
         return EvalEvent(
             time=now(),
             step=step,

@@ -38,7 +38,7 @@ class Meter:
         for step, metrics in zip((step for step, _ in unread), jax.device_get([m for _, m in unread]), strict=True):
             if not metrics.finite:
                 raise NonFiniteError(
-                    f"loss {float(metrics.loss)} and gradient norm {float(metrics.grad_norm)} at step {step}: "
+                    f"Loss {float(metrics.loss)} and gradient norm {float(metrics.grad_norm)} at step {step}: "
                     f"the weights of that step were not saved. {CAUSES[Cause.NON_FINITE].hint}"
                 )
             self.tokens += round(float(metrics.tokens))

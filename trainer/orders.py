@@ -28,7 +28,7 @@ class Ordered(TrainerError):
 
     def after(self, what_was_done: str) -> "Ordered":
         """The same end, saying more."""
-        return Ordered(self.cause, f"{self} {what_was_done}")
+        return Ordered(self.cause, f"{self} {what_was_done}.")
 
 
 class Orders:

@@ -64,7 +64,7 @@ class Run:
             self._restore()
             self._evaluate_if_due()
             if self._is_done():
-                return f"nothing to do, training ended at step {self.step} already"
+                return f"Nothing to do: training ended at step {self.step} already."
             self._compile()
             while not self._is_done():
                 self._orders.check()
@@ -204,6 +204,6 @@ class Run:
             pass  # all that matters is done
         except Exception as error:  # the model is trained and saved, whatever becomes of its sample
             _LOG.warning("no sample could be drawn: %s", error)
-        losses = "".join(f", {name} {value:.4f}" for name, value in self._losses.items())
-        early = "" if self.step == self._max_steps else ", early: the evaluation loss no longer falls"
-        return f"trained to step {self.step}{early}{losses}"
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._losses.items())
+        early = "" if self.step == self._max_steps else " and ended early, because the evaluation loss no longer falls"
+        return f"Trained to step {self.step}{early}: {losses}."

@@ -53,4 +53,4 @@ class Signals:
                 sys.stderr.write(f"second signal ({name}): ending at once, without saving\n")
                 sys.stderr.flush()
                 os._exit(CAUSES[Cause.PREEMPTED].exit_code)
-            self._orders.ask_end(Cause.PREEMPTED, f"stopped by {name}")
+            self._orders.ask_end(Cause.PREEMPTED, f"Stopped by {name}")

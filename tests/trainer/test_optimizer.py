@@ -50,9 +50,7 @@ def test_rises_to_the_peak_then_never_rises_and_ends_where_it_should(training):
     assert rate[-1] == pytest.approx(final, abs=rounding)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "middle"), [("linear", 0.55), ("cosine", 0.55), ("wsd", 1.0), ("constant", 1.0)]
-)
+@pytest.mark.parametrize(("schedule", "middle"), [("linear", 0.55), ("cosine", 0.55), ("wsd", 1.0), ("constant", 1.0)])
 def test_each_schedule_half_way_down(schedule, middle):
     training = TrainingSection(learning_rate=1.0, warmup_steps=0, max_steps=101, lr_schedule=schedule)
     assert learning_rate(training)(50) == pytest.approx(middle, rel=1e-6)
@@ -112,7 +110,9 @@ def test_follows_torch_adamw_with_clipping():
 
 
 def test_decay_shrinks_what_is_marked_and_nothing_else():
-    training = TrainingSection(learning_rate=0.1, warmup_steps=0, max_steps=10, lr_schedule="constant", weight_decay=0.5)
+    training = TrainingSection(
+        learning_rate=0.1, warmup_steps=0, max_steps=10, lr_schedule="constant", weight_decay=0.5
+    )
     params = {"matrix": jnp.ones((2, 2)), "norm": jnp.ones(2)}
     optimizer = make_optimizer(training, {"matrix": True, "norm": False})
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)

@@ -99,9 +99,7 @@ def test_accumulation_equals_the_large_batch():
     counts = batches[0].weights.sum(1)
     assert len({counts[i::4].sum() for i in range(4)}) > 1
     np.testing.assert_allclose(losses(parts_history), losses(whole_history), rtol=1e-5)
-    np.testing.assert_allclose(
-        [m.grad_norm for m in parts_history], [m.grad_norm for m in whole_history], rtol=1e-4
-    )
+    np.testing.assert_allclose([m.grad_norm for m in parts_history], [m.grad_norm for m in whole_history], rtol=1e-4)
     assert [m.tokens for m in parts_history] == [m.tokens for m in whole_history]
     # Adam divides by a gradient's size: where that is rounding noise, so is the direction of a step of 1e-2.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-4), parts.params, whole.params)

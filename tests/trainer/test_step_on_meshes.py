@@ -59,7 +59,9 @@ def test_trains_as_on_one_device(mesh, execution):
     np.testing.assert_allclose(history_on_mesh, history, rtol=2e-5)
     # Adam turns rounding noise into steps where a gradient nearly vanishes, hence a share of ten steps of 3e-3.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=5e-4), last_on_mesh.params, last.params)
-    assert_split(last_on_mesh, job, parts=math.prod(mesh.get(axis, 1) for axis in (*job.execution.weight_axes, "model")))
+    assert_split(
+        last_on_mesh, job, parts=math.prod(mesh.get(axis, 1) for axis in (*job.execution.weight_axes, "model"))
+    )
 
 
 def assert_split(state, job, parts):

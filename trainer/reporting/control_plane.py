@@ -179,13 +179,13 @@ class ControlPlane(Sink):
         if receipt.directive == "save":
             self._orders.ask_save()
         elif receipt.directive == "stop":
-            self._orders.ask_end(Cause.CANCELLED, "cancelled on request", save=receipt.save)
+            self._orders.ask_end(Cause.CANCELLED, "Cancelled on request", save=receipt.save)
 
     def _superseded(self, entry: Entry) -> _Outcome:
         if entry.attempt < self._attempt:
             return _Outcome.DONE
         self._fenced = True
-        message = f"another attempt has taken over from attempt {self._attempt}"
+        message = f"Another attempt has taken over, so attempt {self._attempt} ends"
         self._orders.ask_end(Cause.CANCELLED, message, save=False)
         return _Outcome.FENCED
 

@@ -1,7 +1,8 @@
 """The run's own files: metrics.jsonl, log.jsonl and sample.txt.
 
 metrics.jsonl has one object per logged step or evaluation. A run that goes on from step S forgets what an earlier
-life wrote of later steps, so that a reader meets every step once. log.jsonl keeps everything, from every life.
+life wrote of later steps, so that a reader meets every step once. log.jsonl keeps all
+else, from every life; its objects of kind `log` are the lines of the console.
 """
 
 import errno

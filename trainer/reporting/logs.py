@@ -8,9 +8,6 @@ from typing import Literal
 from trainer.reporting.reporter import Reporter, now
 from vishwamai.contract.reports import LogEvent
 
-LONGEST_MESSAGE = 8192
-"""Characters of a log line that are kept."""
-
 _QUIET = ("absl", "orbax", "jax", "jaxlib", "flax", "etils", "httpx2", "httpcore2", "asyncio")
 
 
@@ -23,10 +20,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tells one record; its traceback, if any, follows the message."""
-        message = self.format(record)
-        if len(message) > LONGEST_MESSAGE:
-            message = message[:LONGEST_MESSAGE] + " [...]"
-        self._reporter.tell(LogEvent(time=now(), level=_level(record.levelno), message=message))
+        self._reporter.tell(LogEvent(time=now(), level=_level(record.levelno), message=self.format(record)))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from trainer.reporting.lines import log_lines
 from vishwamai.contract.reports import AnyEvent, LogEvent, Phase, PhaseEvent
 
 
@@ -28,10 +29,16 @@ class Sink(ABC):
 
 
 class Reporter:
-    """Hands every event to every sink, in one order, from any thread. A sink that fails never stops training."""
+    """Hands every event to every sink, in one order, from any thread. A sink that fails never stops training.
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    Ahead of an event that people want to read about goes the line of the log that says it, as a LogEvent: what the
+    console prints, log.jsonl keeps and the control plane shows is one and the same log.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], max_steps: int) -> None:
+        """`max_steps` is the length of the run, for its progress."""
         self._sinks = list(sinks)
+        self._max_steps = max_steps
         self._failed: set[int] = set()
         self._lock = threading.RLock()
 
@@ -43,11 +50,10 @@ class Reporter:
     def tell(self, event: AnyEvent) -> None:
         """Something happened."""
         with self._lock:
-            for sink in self._sinks:
-                try:
-                    sink.receive(event)
-                except OSError as error:
-                    self._report_failure(sink, error)
+            for line in log_lines(event, self._max_steps):
+                self._pass_on(line)
+            if not isinstance(event, LogEvent):
+                self._pass_on(event)
 
     def phase(self, phase: Phase, step: int, message: str | None = None) -> None:
         """The trainer begins to do something else."""
@@ -66,6 +72,13 @@ class Reporter:
                 sink = self._sinks.pop()
             try:
                 sink.close()
+            except OSError as error:
+                self._report_failure(sink, error)
+
+    def _pass_on(self, event: AnyEvent) -> None:
+        for sink in self._sinks:
+            try:
+                sink.receive(event)
             except OSError as error:
                 self._report_failure(sink, error)
 

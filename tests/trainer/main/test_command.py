@@ -107,7 +107,12 @@ def test_a_launcher_gives_the_job_by_environment_and_hears_the_end(tmp_path, pla
     assert effective["settings"]["devices"] == 1
     spoken = [line.partition(" ")[0] for line in done.stderr.splitlines()]
     assert spoken[:4] == ["metrics", "6.22k", "compiling", "compiled"]
-    assert done.stderr.splitlines()[-1].startswith("finished: trained to step 4")
+    assert done.stderr.splitlines()[-1].startswith("Trained to step 4: loss ")
+    logged = [event["message"] for event in plane.events if event["kind"] == "log"]
+    assert logged == done.stderr.splitlines()
+    journal = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
+    assert [event["message"] for event in journal if event["kind"] == "log"] == logged
+    assert sum(line.startswith("step ") for line in logged) == 4
 
 
 def test_a_missing_environment_is_named(capsys):

@@ -17,7 +17,7 @@ from vishwamai.contract.states import CAUSES, Cause
         (MemoryError(), Cause.OUT_OF_MEMORY, 70),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4 bytes"), Cause.OUT_OF_MEMORY, 70),
         (NonFiniteError("loss nan at step 3"), Cause.NON_FINITE, 71),
-        (Ordered(Cause.PREEMPTED, "stopped by SIGTERM"), Cause.PREEMPTED, 73),
+        (Ordered(Cause.PREEMPTED, "Stopped by SIGTERM"), Cause.PREEMPTED, 73),
         (StorageError("disk"), Cause.HOST_ERROR, 74),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), Cause.HOST_ERROR, 74),
         (Ordered(Cause.CANCELLED, "cancelled"), Cause.CANCELLED, 75),

@@ -38,14 +38,14 @@ def test_the_first_signal_asks_for_an_end_while_the_main_thread_waits(number):
     process = start("pass")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert out == f"ending: stopped by {number.name}\n"
+    assert out == f"ending: Stopped by {number.name}\n"
     assert err == ""
 
 
 def test_the_second_signal_ends_the_process_at_once():
     process = start("time.sleep(600)")
     process.send_signal(signal.SIGTERM)
-    assert next_line(process) == "ending: stopped by SIGTERM\n"
+    assert next_line(process) == "ending: Stopped by SIGTERM\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 73

@@ -89,7 +89,7 @@ def test_stop_becomes_an_order_to_end_as_cancelled(make, planes, save):
 
 def orders_end(orders):
     never = threading.Event()
-    with pytest.raises(Exception, match=r"cancelled|taken over"):
+    with pytest.raises(Exception, match=r"Cancelled|taken over"):
         orders.wait_for(lambda: never.wait(30))
     return orders.end
 

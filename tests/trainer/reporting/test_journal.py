@@ -70,7 +70,7 @@ def small_files():
 
 def test_a_full_disk_costs_lines_and_neither_their_neighbours_nor_the_run(tmp_path, small_files):
     ears = Ears()
-    reporter = Reporter([Journal(tmp_path), ears])
+    reporter = Reporter([Journal(tmp_path), ears], 20)
     for step in range(1, 20):
         reporter.tell(step_event(step))
     written = rows(tmp_path)
@@ -78,6 +78,5 @@ def test_a_full_disk_costs_lines_and_neither_their_neighbours_nor_the_run(tmp_pa
     assert [row["step"] for row in written] == list(range(1, len(written) + 1))
     reporter.close()
     warnings = [event.message for event in ears.heard if event.kind == "log"]
-    assert len(warnings) == 1
-    assert "Journal cannot write" in warnings[0]
+    assert len([message for message in warnings if "Journal cannot write" in message]) == 1
     assert len([event for event in ears.heard if event.kind == "step"]) == 19

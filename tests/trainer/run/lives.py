@@ -12,6 +12,7 @@ from trainer.reporting import Sink
 from vishwamai.contract.environment import TrainerEnvironment
 from vishwamai.contract.reports import AnyEvent
 from vishwamai.contract.resolved import ResolvedJob
+from vishwamai.contract.states import Cause
 
 TEXT = "".join(f"line {number}: {number * number} is {number} times {number}.\n" for number in range(600))
 MODEL = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32, "dropout_rate": 0.1}
@@ -30,6 +31,10 @@ def small_job(folder: Path, **sections: dict[str, Any]) -> ResolvedJob:
     }
     together: dict[str, Any] = {name: wanted.get(name, {}) | sections.get(name, {}) for name in wanted | sections}
     return tiny_job(**together)
+
+
+SENTENCES = {Cause.COMPLETED, Cause.PREEMPTED, Cause.CANCELLED, Cause.NON_FINITE}
+"""Ends whose message begins with a word; others may begin with the name of a setting."""
 
 
 class Observer(Sink):
@@ -51,10 +56,13 @@ class Observer(Sink):
 
     @property
     def finished(self) -> Any:
-        """The last word, of which there is exactly one."""
-        assert self.events[-1].kind == "finished"
-        assert len(self.of("finished")) == 1
-        return self.events[-1]
+        """The last word, of which there is exactly one: a sentence, and the last line of the log."""
+        (last,) = self.of("finished")
+        assert self.events[-1] is last
+        assert self.of("log")[-1].message == last.message
+        assert last.message[0].isupper() or last.cause not in SENTENCES
+        assert last.message[-1] == "." or last.cause not in SENTENCES
+        return last
 
     def committed(self) -> list[int]:
         return [event.step for event in self.of("checkpoint") if event.action == "committed"]

@@ -125,7 +125,7 @@ def test_a_run_that_was_at_its_end_has_nothing_to_do(uninterrupted, tmp_path):
     observer = Observer()
     assert live(job, tmp_path / "copy", observer, attempt=2) == 0
     assert observer.of("step") == observer.of("eval") == observer.committed() == []
-    assert "nothing to do" in observer.finished.message
+    assert "Nothing to do" in observer.finished.message
     assert losses(tmp_path / "copy") == losses(whole)
 
 
@@ -277,4 +277,4 @@ def test_an_attempt_that_another_has_replaced_stops_without_saving(tmp_path, pla
     code = live(job, tmp_path / "output", observer, reports_url=plane.address, attempt=3)
     assert code == 75
     assert observer.committed() == []
-    assert "another attempt" in observer.finished.message
+    assert "Another attempt" in observer.finished.message
