@@ -20,7 +20,7 @@ from service.operations.context import Context, utc_now
 from service.reconcile.loop import Reconciler
 from service.routes import ROUTERS, problems
 from service.settings import Settings
-from service.storage import Store
+from service.storage import Retention, Store
 from vishwamai import __version__
 
 SECRET_FILE = "reports.secret"
@@ -85,4 +85,5 @@ async def _running(app: FastAPI, settings: Settings, launcher: Launcher) -> Asyn
 
 
 def _open_store(settings: Settings, changes: Changes) -> Store:
-    return Store.open(settings.database, log_bytes_per_job=settings.log_bytes_per_job, on_change=changes.notify)
+    kept = Retention(log_bytes=settings.log_bytes_per_job, steps=settings.steps_per_job)
+    return Store.open(settings.database, kept=kept, on_change=changes.notify)

@@ -35,6 +35,8 @@ class Settings:
     """Body of a trainer's report; it may carry a thousand log lines."""
     log_bytes_per_job: int = 64 << 20
     """Compressed log lines kept per job; beyond that the oldest go."""
+    steps_per_job: int = 100_000
+    """Logged steps kept per job; beyond that every other one goes."""
 
     @property
     def database(self) -> str:
@@ -70,6 +72,7 @@ class Settings:
             max_body_bytes=_whole(environ, "VISHWAMAI_MAX_BODY_BYTES", defaults.max_body_bytes, 1024, 1 << 30),
             max_report_bytes=_whole(environ, "VISHWAMAI_MAX_REPORT_BYTES", defaults.max_report_bytes, 1024, 1 << 30),
             log_bytes_per_job=_whole(environ, "VISHWAMAI_LOG_BYTES_PER_JOB", defaults.log_bytes_per_job, 0, 1 << 40),
+            steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
         )
         if not is_loopback(settings.host):
             raise SettingsError(

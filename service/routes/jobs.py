@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 
 from service.operations import jobs, submit
 from service.routes.parts import ContextOf, JobId, Parameters, RawBody
@@ -15,6 +15,16 @@ from vishwamai.contract.states import JobState
 
 router = APIRouter(tags=["jobs"])
 Label = Annotated[str, StringConstraints(pattern=r"^[^=]+=", max_length=320)]
+
+
+def _written_out(value: object) -> object:
+    """A bare number would be taken for seconds since 1970, a year included."""
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("write date, time and offset, e.g. 2026-11-23T16:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 _CONFIG_BODY = {
     "required": True,
     "description": "A training config; GET /config-schema has its schema. All sections and fields are optional.",
@@ -38,8 +48,8 @@ class ListParameters(Parameters):
     text: str | None = Field(
         None, min_length=1, max_length=200, description="Part of the id, name, notes, a label (key=value) or a tag."
     )
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     limit: int = Field(50, ge=1, le=500, description="Jobs on a page.")
     cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
 

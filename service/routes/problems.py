@@ -84,12 +84,15 @@ def _handler(translate: Callable[[Any], dict[str, Any]]) -> Callable[[Request, E
 def _methods(request: Request) -> list[str]:
     """What the address takes; the router would name the methods of one route alone."""
     paths = request.app.openapi()["paths"]
-    fitting = [paths[template] for template in paths if compile_path(template)[0].match(request.url.path)]
-    found = {method.upper() for methods in fitting for method in methods}
+    fitting = [template for template in paths if compile_path(template)[0].match(request.url.path)]
+    found = {method.upper() for method in paths[max(fitting, key=len)]} if fitting else set()
     return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _http(error: HTTPException) -> dict[str, Any]:
+    if error.status_code == 400:  # FastAPI's own word for a body that it cannot decode
+        problem = Problem(pointer="", message="the body is not JSON text in UTF-8")
+        return {"status": 422, "kind": "invalid-request", "detail": problem.message, "errors": [problem]}
     phrase = "Content Too Large" if error.status_code == 413 else HTTPStatus(error.status_code).phrase
     details = {404: "there is nothing at this address", 405: "this address does not take that method"}
     detail = error.detail if error.detail != phrase else details.get(error.status_code, phrase)

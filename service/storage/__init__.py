@@ -2,6 +2,7 @@
 
 from service.storage.database import DatabaseError
 from service.storage.errors import FencedAttempt, ForbiddenMove, KeyReused, UnknownJob, Unstorable
+from service.storage.intake import Retention
 from service.storage.logs import LogFilter
 from service.storage.series import Point
 from service.storage.store import JobFilter, Store
@@ -14,6 +15,7 @@ __all__ = [
     "KeyReused",
     "LogFilter",
     "Point",
+    "Retention",
     "Store",
     "UnknownJob",
     "Unstorable",

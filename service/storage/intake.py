@@ -9,7 +9,7 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from service.records import Stop
-from service.storage import life, logs
+from service.storage import life, logs, series
 from service.storage.errors import FencedAttempt, Unstorable
 from service.storage.rows import add_event, lock_job, newest_attempt, put
 from service.storage.tables import attempts, checkpoints, evals, progress, report_cursors, steps
@@ -28,6 +28,7 @@ from vishwamai.contract.reports import (
 )
 from vishwamai.contract.states import JobState
 
+REPORTS_BETWEEN_THINNING = 20
 _GETTING_READY = {"starting", "restoring", "compiling"}
 _NOT_RUNNING_YET = {JobState.QUEUED, JobState.PROVISIONING, JobState.STARTING, JobState.RESTARTING}
 _STEP_COLUMNS = (
@@ -53,7 +54,20 @@ class Receipt:
     stop: Stop | None
 
 
-def store_report(connection: Connection, job_id: str, report: Report, now: datetime, *, log_bytes: int) -> Receipt:
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of what a job's trainers tell is kept."""
+
+    log_bytes: int = 64 << 20
+    """Compressed log lines; beyond that the oldest go."""
+    steps: int = 100_000
+    """Logged steps; beyond that every other one goes."""
+
+
+USUAL = Retention()
+
+
+def store_report(connection: Connection, job_id: str, report: Report, now: datetime, kept: Retention) -> Receipt:
     """Stores the report's events unless they are stored already. Raises UnknownJob, FencedAttempt."""
     job, attempt = lock_job(connection, job_id), newest_attempt(connection, job_id)
     if attempt is None or attempt.number != report.attempt:
@@ -67,7 +81,9 @@ def store_report(connection: Connection, job_id: str, report: Report, now: datet
     intake = _Intake(connection, report, now, attempt, JobState(job.state), job.code)
     for event in report.events:
         intake.take(event)
-    intake.flush(log_bytes)
+    intake.flush(kept.log_bytes)
+    if report.seq % REPORTS_BETWEEN_THINNING == 0:
+        series.thin(connection, job_id, kept.steps)
     return Receipt(True, report.seq, intake.state, job.stop)
 
 

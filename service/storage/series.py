@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table, delete, func, select, tuple_
 
 from service.storage.tables import attempts, evals, steps
 
@@ -51,6 +51,19 @@ def read(connection: Connection, job_id: str, names: Collection[str] | None) -> 
             for metric in EVAL_METRICS:
                 keep(f"{row['name']}_{metric}", row, row[metric])
     return found
+
+
+def thin(connection: Connection, job_id: str, most: int) -> None:
+    """Where a job has more than `most` logged steps, drops every other one: the older, the wider apart."""
+    mine = select(steps.c.attempt, steps.c.step).where(steps.c.job_id == job_id)
+    if (connection.scalar(select(func.count()).select_from(mine.subquery())) or 0) <= most:
+        return
+    place = func.row_number().over(order_by=(steps.c.attempt, steps.c.step)).label("place")
+    numbered = mine.add_columns(place).subquery()
+    dropped = select(numbered.c.attempt, numbered.c.step).where(numbered.c.place % 2 == 0)
+    connection.execute(
+        delete(steps).where(steps.c.job_id == job_id, tuple_(steps.c.attempt, steps.c.step).in_(dropped))
+    )
 
 
 def _valid_rows(connection: Connection, table: Table, job_id: str, limits: Mapping[int, float]) -> list[Any]:

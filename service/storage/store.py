@@ -14,7 +14,7 @@ from service.records import JobRecord, ProgressRecord, Stop
 from service.storage import history, life, logs, series
 from service.storage.database import connect, migrate, reading, writing
 from service.storage.errors import KeyReused
-from service.storage.intake import Receipt, store_report
+from service.storage.intake import USUAL, Receipt, Retention, store_report
 from service.storage.rows import job_records, progress_records
 from service.storage.tables import idempotency_keys, jobs, labels
 from vishwamai.contract.api import Checkpoint, JobEvent, LogLine
@@ -48,16 +48,16 @@ class Store:
         self,
         engine: Engine,
         *,
-        log_bytes_per_job: int = 64 << 20,
+        kept: Retention = USUAL,
         on_change: Callable[[str], None] = lambda job_id: None,
     ) -> None:
         self._engine = engine
-        self._log_bytes_per_job = log_bytes_per_job
+        self._kept = kept
         self._on_change = on_change
 
     @classmethod
     def open(
-        cls, url: str, *, log_bytes_per_job: int = 64 << 20, on_change: Callable[[str], None] = lambda job_id: None
+        cls, url: str, *, kept: Retention = USUAL, on_change: Callable[[str], None] = lambda job_id: None
     ) -> "Store":
         """Connects, brings the tables up to date, and raises DatabaseError where that cannot be.
 
@@ -65,7 +65,7 @@ class Store:
         """
         engine = connect(url)
         migrate(engine)
-        return cls(engine, log_bytes_per_job=log_bytes_per_job, on_change=on_change)
+        return cls(engine, kept=kept, on_change=on_change)
 
     def close(self) -> None:
         """Lets go of all connections."""
@@ -143,7 +143,7 @@ class Store:
     def store_report(self, job_id: str, report: Report, now: datetime) -> Receipt:
         """Stores a trainer's report unless it is a repeat. Raises UnknownJob, FencedAttempt."""
         with self._changing(job_id) as connection:
-            return store_report(connection, job_id, report, now, log_bytes=self._log_bytes_per_job)
+            return store_report(connection, job_id, report, now, self._kept)
 
     # What they ask.
 

@@ -28,6 +28,12 @@ def test_addresses_that_are_not_there(idle_plane, method, path, status, kind):
     assert answer.headers.get("allow") == ("GET, HEAD, POST" if status == 405 else None)
 
 
+def test_an_action_takes_no_more_than_post(idle_plane):
+    answer = idle_plane.client.get("/jobs/j1:cancel")
+    assert answer.status_code == 404
+    assert idle_plane.client.delete("/jobs/j1:cancel").headers["allow"] == "POST"
+
+
 def test_head_is_get_without_a_body(idle_plane):
     answer = idle_plane.client.head("/jobs")
     assert (answer.status_code, answer.content) == (200, b"")

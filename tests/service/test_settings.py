@@ -24,9 +24,10 @@ def test_every_setting_can_be_given():
         "VISHWAMAI_MAX_BODY_BYTES": "2048",
         "VISHWAMAI_MAX_REPORT_BYTES": "4096",
         "VISHWAMAI_LOG_BYTES_PER_JOB": "100",
+        "VISHWAMAI_STEPS_PER_JOB": "200",
     }
     assert Settings.read(given) == Settings(
-        Path("/data"), "::1", 0, "sqlite:////elsewhere.db", "local", 3, 0.25, 2048, 4096, 100
+        Path("/data"), "::1", 0, "sqlite:////elsewhere.db", "local", 3, 0.25, 2048, 4096, 100, 200
     )
     assert Settings.read(given).with_port(7).base_url == "http://[::1]:7"
 

@@ -73,6 +73,7 @@ WRONG: list[dict[str, Any]] = [
     {"limit": "many"},
     {"label": "no-equals-sign"},
     {"created_after": "yesterday"},
+    {"created_after": "2026"},
     {"created_after": "2020-01-01T00:00:00"},
 ]
 

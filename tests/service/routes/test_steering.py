@@ -91,6 +91,8 @@ def test_a_retry_says_how_its_body_is_to_be_sent(plane):
     answer = plane.client.post(f"/jobs/{job_id}:retry", content='{"from_step": 1}', headers=form)
     assert answer.status_code == 422
     assert "application/json" in answer.json()["errors"][0]["hint"]
+    answer = plane.client.post(f"/jobs/{job_id}:retry", content=b"\xff", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
 
 
 def test_a_retry_names_the_checkpoints_there_are(plane):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.storage import Store
+from service.storage import Retention, Store
 
 
 @pytest.fixture
@@ -13,6 +13,6 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
-    store = Store.open(url, log_bytes_per_job=20_000)
+    store = Store.open(url, kept=Retention(log_bytes=20_000, steps=30))
     yield store
     store.close()
