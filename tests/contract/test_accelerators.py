@@ -97,7 +97,10 @@ def test_no_such_topology(accelerator: str, topology: str):
     [
         ("v5", "did you mean v5"),
         ("tpu-v5p-slices", "did you mean tpu-v5p-slice?"),
-        ("v3-8", '"v3" and "tpu_cores": 8'),
+        ("v3-8", '"v3" and "tpu_topology": "2x2"'),
+        ("v5p-16", '"v5p" and "tpu_topology": "2x2x2"'),
+        ("v5litepod-16", '"v5e" and "tpu_topology": "4x4"'),
+        ("v5p-7", 'write "accelerator": "v5p"'),
         ("H100", ""),
     ],
 )

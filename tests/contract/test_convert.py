@@ -177,6 +177,18 @@ def test_one_name(document: dict[str, Any], name: str, outcome: str, config: dic
     assert note(conversion, name).outcome == outcome
 
 
+def test_a_value_that_changes_with_its_name_is_told():
+    conversion = convert({"model": {"emb_size": 512, "widening_factor": 4.0, "dtype": "float32", "key_size": 64}})
+    assert note(conversion, "model.widening_factor").why == "here it is model.mlp_dim, 2048"
+    assert note(conversion, "model.dtype").why == "here it is tpu.use_bfloat16, false"
+    assert note(conversion, "model.key_size").why == "here it is model.head_dim"
+
+
+def test_a_cache_that_there_is_not_is_not_promised():
+    conversion = convert({"optimization": {"enable_kv_cache": True}})
+    assert note(conversion, "optimization.enable_kv_cache").outcome == "not_supported"
+
+
 def test_a_list_is_no_config():
     with pytest.raises(InvalidConfig):
         convert([])  # type: ignore[arg-type]

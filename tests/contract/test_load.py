@@ -50,6 +50,10 @@ def only(document: Any) -> Problem:
         ("memory", "gradient_checkpointing", 1, "is 1, a whole number; it takes true or false", "write true"),
         ("data", "train", "corpus.txt", "it takes a list of text", 'put it in a list: ["corpus.txt"]'),
         ("data", "train", [], "is an empty list", None),
+        ("data", "train", "['a.txt']", "it takes a list of text", "write a JSON list"),
+        ("tpu", "tpu_topology", "2X2X2", "text such as 2x4 or 2x2x2", 'write "2x2x2"'),
+        ("tpu", "accelerator", 5, "text such as v3, v4, v5e, v5p, v6e, tpu7x or", 'put it in double quotes: "5"'),
+        ("run", "name", 2026, "it takes text of 1 to 200 characters", 'put it in double quotes: "2026"'),
         ("tpu", "tpu_topology", "2*2", "text such as 2x4 or 2x2x2", None),
         ("checkpoint", "restore", "newst", "one of newest, never, or a whole number", "did you mean newest?"),
         ("checkpoint", "restore", -1, "one of newest, never, or a whole number", None),
@@ -109,6 +113,15 @@ def test_an_unknown_name(document: dict[str, Any], pointer: str, hint: str | Non
         assert problem.hint is None
     else:
         assert hint in (problem.hint or "")
+
+
+def test_a_label_says_what_stands_there():
+    assert 'the entry "a b": "c"; it takes names' in only({"run": {"labels": {"a b": "c"}}}).message
+    assert only({"run": {"labels": {"team": 5}}}).hint == 'put it in double quotes: "5"'
+
+
+def test_an_object_is_not_told_to_be_put_in_a_list():
+    assert only({"data": {"train": {"0": "x"}}}).hint is None
 
 
 def test_everything_wrong_is_said_at_once():

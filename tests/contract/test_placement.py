@@ -1,5 +1,6 @@
 """From what is asked of the hardware to one slice and one mesh."""
 
+import math
 from typing import Any
 
 import pytest
@@ -150,11 +151,73 @@ def test_the_guides_slice_has_eight_devices(mesh: dict[str, int]):
     assert "8 devices (2x2x2 on v5p" in problem.message
 
 
-@pytest.mark.parametrize("text", ["data 16", "data 8 x fsdp 2", "data 8 x sequence 2"])
-def test_what_would_fit_does_fit(text: str):
-    words = text.split()
-    mesh = {name: int(size) for name, size in zip(words[::3], words[1::3], strict=True)}
-    assert job({"accelerator": "tpu7x", "tpu_topology": "2x2x2", "mesh_shape": mesh}).mesh.devices == 16
+@pytest.mark.parametrize(
+    ("tpu", "first"),
+    [
+        ({"accelerator": "tpu7x", "tpu_topology": "2x2x2", "mesh_shape": {"data": 8}}, "data 16"),
+        ({"accelerator": "v5e", "tpu_topology": "2x4", "mesh_shape": {"data": 3, "model": 3}}, "data 2 x model 4 = 8"),
+        (
+            {"accelerator": "v5e", "tpu_topology": "4x4", "num_slices": 2, "mesh_shape": {"data": 1, "fsdp": 32}},
+            "data 2 x fsdp 16 = 32",
+        ),
+        ({"tpu_cores": 8, "mesh_shape": {"data": 3, "model": 1}}, "data 8"),
+        ({"mesh_shape": {"data": 3}}, "data 2"),
+    ],
+)
+def test_what_would_fit_does_fit(tpu: dict[str, Any], first: str):
+    meshes = str(refused(tpu).accepted).split("; ")
+    assert meshes[0] == first
+    for text in meshes:
+        words = text.split(" = ")[0].split()
+        mesh = {name: int(size) for name, size in zip(words[::3], words[1::3], strict=True)}
+        assert job({**tpu, "mesh_shape": mesh}).mesh.devices % math.prod(mesh.values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("tpu", "model", "words"),
+    [
+        ({"mesh_shape": {"data": 2}, "device_strategy": "fsdp"}, {}, "the rest to fsdp, as device_strategy fsdp says"),
+        ({"mesh_shape": {"fsdp": 2}, "device_strategy": "fsdp"}, {}, "the rest to data, because mesh_shape gives fsdp"),
+        (
+            {"device_strategy": "model_parallel"},
+            {},
+            "to model, as device_strategy model_parallel says, as far as it divides the heads and MLP, then to data",
+        ),
+        (
+            {"mesh_shape": {"data": 1}, "device_strategy": "model_parallel"},
+            {},
+            "as far as it divides the heads and MLP, then to fsdp",
+        ),
+        (
+            {"device_strategy": "model_parallel"},
+            {"num_heads": 7},
+            "all to data, because no number of them divides the heads and MLP, which model_parallel would split",
+        ),
+        ({"mesh_shape": {"data": 8}}, {}, "as given; it multiplies to the 8 JAX devices"),
+    ],
+)
+def test_why_the_mesh_is_as_it_is(tpu: dict[str, Any], model: dict[str, Any], words: str):
+    assert decision(job({"tpu_cores": 8, **tpu}, model), "tpu.mesh_shape").why.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("tpu", "model"),
+    [
+        ({"mesh_shape": {"data": 8}, "device_strategy": "fsdp"}, {}),
+        ({"mesh_shape": {"data": 8, "model": 1}, "device_strategy": "model_parallel"}, {}),
+        ({"device_strategy": "model_parallel"}, {"num_heads": 7}),
+    ],
+)
+def test_a_strategy_that_gets_no_devices_is_answered(tpu: dict[str, Any], model: dict[str, Any]):
+    resolved = job({"tpu_cores": 8, **tpu}, model)
+    assert resolved.mesh == Mesh(data=8)
+    assert "without effect" in decision(resolved, "tpu.device_strategy").why
+
+
+def test_slices_that_cannot_be_joined_have_no_topology_to_offer():
+    problem = refused({"accelerator": "v3", "tpu_topology": "4x4", "num_slices": 2})
+    assert problem.accepted == "1"
+    assert "v5e" in str(problem.hint)
 
 
 @pytest.mark.parametrize(
@@ -164,11 +227,12 @@ def test_what_would_fit_does_fit(text: str):
         ({"accelerator": "v5e", "tpu_topology": "2x2x2"}, "/tpu/tpu_topology", ['"2x2x2" (8 chips)', "v5e"]),
         ({"tpu_topology": "3x3"}, "/tpu/tpu_topology", ['"3x3"', "any TPU generation"]),
         ({"accelerator": "v5p", "tpu_topology": "2x2x2", "tpu_cores": 4}, "/tpu/tpu_cores", ["4", "v5p 2x2x2"]),
-        ({"tpu_cores": 3}, "/tpu/tpu_cores", ["3", "any TPU slice"]),
+        ({"tpu_cores": 3}, "/tpu/tpu_cores", ["is 3, which no TPU slice has"]),
         ({"accelerator": "v3", "num_slices": 2}, "/tpu/num_slices", ["v3", "cannot be joined"]),
         ({"tpu_topology": "2x2x1", "num_slices": 2}, "/tpu/num_slices", ["2x2x1", "multi-host"]),
         ({"num_slices": 2, "mesh_shape": {"data": 1}}, "/tpu/mesh_shape", ["data does not divide over 2 slices"]),
-        ({"mesh_shape": {"data": 7}}, "/tpu/mesh_shape", ["data 7", "8 devices"]),
+        ({"mesh_shape": {"data": 7}}, "/tpu/mesh_shape", ["data 7", "2, 4 or 8 devices"]),
+        ({"tpu_cores": 8, "mesh_shape": {"data": 3}}, "/tpu/mesh_shape", ["no TPU slice with tpu_cores 8", "4 or 8"]),
         ({"mesh_shape": {"sequence": 3}}, "/tpu/mesh_shape", ["sequence 3"]),
     ],
 )

@@ -66,6 +66,11 @@ def test_all_ambiguities_at_once_with_pointers():
     assert [problem.pointer for problem in found] == ["/training/batch_size", "/training/batch_size", "/data/train/1"]
 
 
+def test_a_control_character_is_named_in_a_sentence():
+    (problem,) = problems('{"a": "\x1b"}')
+    assert problem.message == "line 1, column 8: this is not JSON: invalid control character, at '\\x1b\"}'."
+
+
 def test_a_byte_order_mark_is_no_mistake():
     assert parse_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
     assert parse_json('\ufeff{"a": 1}') == {"a": 1}

@@ -141,8 +141,8 @@ def unknown_accelerator(name: str) -> Problem:
     hint = None
     base, _, count = name.casefold().rpartition("-")
     typed = next((g for g in generations() if base and g.answers_to(base)), None)
-    if typed and count.isdecimal():
-        hint = f'write "accelerator": "{typed.name}" and "tpu_cores": {count}'
+    if typed and count.isdecimal() and len(count) < 8:
+        hint = _hint_for_type_name(typed, int(count))
     elif near := nearest(name, [n for g in generations() for n in (g.name, *g.aliases, *g.labels)]):
         hint = f"did you mean {near}?"
     return Problem(
@@ -154,6 +154,13 @@ def unknown_accelerator(name: str) -> Problem:
         + ", ".join(label for g in generations() for label in g.labels),
         hint=hint,
     )
+
+
+def _hint_for_type_name(generation: Generation, cores: int) -> str:
+    """How to ask for v5p-16: such names count TensorCores."""
+    named = next((s for s in slices() if s.generation is generation and s.tensor_cores == cores), None)
+    write = f'write "accelerator": "{generation.name}"'
+    return f'{write} and "tpu_topology": "{named.topology}"' if named else write
 
 
 def slice_for(accelerator: str, topology: str, *, multi_host: bool = False) -> Slice:

@@ -134,7 +134,8 @@ class _Rewriting:
         elif setting not in self.new:
             self.new[setting] = value
             outcome: Outcome = "kept" if name == setting else "renamed"
-            why = "the same name here" if name == setting else f"here it is {setting}"
+            changed = "" if value == self.old[name] else f", {in_quotes(value)}"
+            why = "the same name here" if name == setting else f"here it is {setting}{changed}"
             self.note(name, outcome, why, setting)
         elif self.new[setting] == value:
             self.note(name, "same_meaning", f"{setting} says the same", setting)

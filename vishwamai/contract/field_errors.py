@@ -1,6 +1,7 @@
 """Single fields that cannot be accepted, said in words a config's author understands."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,16 +88,20 @@ def _remove(part: dict[str, Any], place: Place) -> str:
     return ".".join(names)
 
 
+def _at(place: Place, document: object) -> object:
+    for part in place:
+        document = document[part]  # type: ignore[index]
+    return document
+
+
 def _problem(place: Place, detail: ErrorDetails, document: dict[str, Any]) -> Problem:
     names = tuple(str(part) for part in place if isinstance(part, str))
     if detail["type"] == "extra_forbidden":
         return _unknown_name(place, names, detail["input"])
     schema = find(names)
     if schema is None:  # inside labels: the only free-form object
-        return _bad_entry(place, detail)
-    value: object = document
-    for part in place:
-        value = value[part]  # type: ignore[index]
+        return _bad_entry(place, _at(place, document))
+    value = _at(place, document)
     if isinstance(place[-1], int):
         schema = target(schema)
         schema = next(option for option in [schema, *schema.get("anyOf", ())] if "items" in option)["items"]
@@ -143,15 +148,25 @@ def _hint(value: object, schema: Schema) -> str | None:
         return "write a number, not a truth value"
     if isinstance(value, int) and "boolean" in kinds and value in (0, 1):
         return f"write {json.dumps(bool(value))}"
+    if isinstance(value, int | float) and "string" in kinds:
+        return _quoted(value)
     if not isinstance(value, str):
-        return "put it in a list: [...]" if "array" in kinds else None
+        return None
+    if "pattern" in schema and re.fullmatch(schema["pattern"], spelt := re.sub("[*×X]", "x", value.strip())):
+        return f"write {json.dumps(spelt)}"
     if words:
         return f"did you mean {near}?" if (near := nearest(value, words)) else None
+    if "array" in kinds and value.lstrip().startswith("["):
+        return 'write a JSON list, its texts in double quotes: ["a", "b"]'
     if "array" in kinds:
         return f"put it in a list: [{in_quotes(value)}]"
     if "boolean" in kinds and value.casefold() in ("true", "false"):
         return f"write {value.casefold()} without quotes"
     return f"write {value.strip()} without quotes" if kinds & {"integer", "number"} and _is_number(value) else None
+
+
+def _quoted(value: object) -> str:
+    return f'put it in double quotes: "{json.dumps(shortened(value))}"'
 
 
 def _is_number(text: str) -> bool:
@@ -161,14 +176,15 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _bad_entry(place: Place, detail: ErrorDetails) -> Problem:
+def _bad_entry(place: Place, value: object) -> Problem:
     accepted = "names of letters, digits and . _ / - (at most 63), and text of at most 256 characters"
     owner, entry = dotted(place[:-1]), in_quotes(place[-1])
     return Problem(
         pointer=pointer_to(*place),
-        message=f"{owner} has the entry {entry}: {in_quotes(detail['input'])}; it takes {accepted}",
-        value=shortened(detail["input"]),
+        message=f"{owner} has the entry {entry}: {in_quotes(value)}; it takes {accepted}",
+        value=shortened(value),
         accepted=accepted,
+        hint=_quoted(value) if isinstance(value, int | float) else None,
     )
 
 
@@ -180,7 +196,7 @@ def _unknown_name(place: Place, names: tuple[str, ...], value: object) -> Proble
         pointer=pointer_to(*place),
         message=f"{dotted([shortened(part) for part in names])} is no setting; {holder} has no field of that name",
         value=shortened(value),
-        accepted=("one of " if fields else "") + ", ".join(fields),
+        accepted=f"one of {', '.join(fields)}" if fields else None,
         hint=_meant(section, name, fields),
     )
 

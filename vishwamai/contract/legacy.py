@@ -41,10 +41,17 @@ class Special:
     what: Literal["widening", "strategy", "distillation_enabled"]
 
 
+BECAME: Mapping[str, str] = {
+    "widening": "model.mlp_dim",
+    "strategy": "tpu.device_strategy",
+    "distillation_enabled": "distillation",
+}
+"""What each special name is about here."""
+
 Rule = Renamed | Fixed | NumberFormat | Unsupported | Special
 
 _ATTENTION = "memory.attention_memory_efficient"
-_CACHE = "generation's cache is sized from sequence.max_length"
+_CACHE = "generation computes the window anew for each token, and keeps no keys and values"
 _TREE = "tree-of-thought search belongs to inference, and this service trains"
 _TEACHER_CACHE = "the teacher's outputs are not cached between steps"
 
@@ -72,10 +79,10 @@ LEGACY: Mapping[str, Rule] = {
     "training.save_every": Renamed("logging.save_every"),
     "training.dtype": NumberFormat(),
     "training.mixed_precision": Renamed("optimization.mixed_precision"),
-    "optimization.fp8_margin": Unsupported("FP8 scales follow the largest magnitude seen, with no margin to set"),
+    "optimization.fp8_margin": Unsupported("this release computes without FP8, and has no margin to set"),
     "optimization.use_flash_attention": Renamed(_ATTENTION),
     "optimization.dynamic_scale": Renamed("optimization.use_dynamic_scale"),
-    "optimization.enable_kv_cache": Fixed(True, "generation always keeps its keys and values"),
+    "optimization.enable_kv_cache": Fixed(False, _CACHE),
     "tpu.block_size": Renamed("optimization.block_size"),
     "tpu.compute_dtype": NumberFormat(),
     "tpu.output_dtype": Fixed("float32", "logits and loss are always float32"),

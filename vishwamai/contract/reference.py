@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from vishwamai.contract.base import Value
-from vishwamai.contract.legacy import LEGACY, NumberFormat, Renamed, legacy_rule
+from vishwamai.contract.legacy import BECAME, LEGACY, Fixed, NumberFormat, Renamed, Special, Unsupported, legacy_rule
 from vishwamai.contract.nearness import nearest
 from vishwamai.contract.schema import Schema, bounds, find, in_words, json_schema, members, settings, target
 
@@ -65,9 +65,16 @@ def explain(name: str) -> FieldFacts:
         return _facts(holders[0])
     if holders:
         raise UnknownName(name, f"{asked} is a setting of several sections", holders)
+    known = "a name of the original VishwamAI code"
     match legacy_rule(asked) or next((rule for old, rule in LEGACY.items() if old.endswith(f".{asked}")), None):
         case Renamed(to) | NumberFormat(to):
-            raise UnknownName(name, f"{asked} is a name of the original VishwamAI code", [to])
+            raise UnknownName(name, f"{asked} is {known}", [to])
+        case Special(what):
+            raise UnknownName(name, f"{asked} is {known}", [BECAME[what]])
+        case Fixed(_, why) | Unsupported(why):
+            raise UnknownName(name, f"{asked} is {known}, and no setting here: {why}", [])
+    if not asked:
+        raise UnknownName(name, "that is no name", [])
     raise UnknownName(name, f"there is no setting {asked[:80]}", _near(asked))
 
 

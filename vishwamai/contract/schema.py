@@ -76,7 +76,8 @@ def settings() -> tuple[str, ...]:
 def in_words(schema: Schema) -> str:
     """What a place accepts: 'a whole number >= 1', 'true or false', 'one of linear, cosine, wsd, constant'."""
     if "anyOf" in schema:
-        return ", or ".join(in_words(option) for option in schema["anyOf"])
+        shared = {"examples": schema["examples"]} if "examples" in schema else {}
+        return ", or ".join(in_words(shared | option) for option in schema["anyOf"])
     if "$ref" in schema:
         return "an object with its own settings"
     if "const" in schema:
@@ -113,7 +114,8 @@ def _plain(number: float) -> str:
 
 def _text(schema: Schema) -> str:
     if "examples" in schema:
-        return f"text such as {' or '.join(schema['examples'])}"
+        *others, last = schema["examples"]
+        return f"text such as {', '.join(others)} or {last}"
     least, most = schema.get("minLength"), schema.get("maxLength")
     if least and most:
         return f"text of {least} to {most} characters"

@@ -42,7 +42,19 @@ def parse_json(text: str | bytes) -> dict[str, Any]:
     if not source.strip():
         raise InvalidConfig([Problem(pointer="", message="The text is empty; it takes a JSON object, at least {}.")])
     try:
-        document = json.loads(
+        document = parse_value(source)
+    except json.JSONDecodeError as error:
+        raise InvalidConfig([_syntax_problem(source, error)]) from None
+    if not isinstance(document, dict):
+        message = f"The document is {kind_of(document)}; it takes an object such as {{}}."
+        raise InvalidConfig([Problem(pointer="", message=message, accepted="an object")])
+    return document
+
+
+def parse_value(source: str) -> Any:
+    """Any JSON value. Raises json.JSONDecodeError for what is no JSON, InvalidConfig for what may be misunderstood."""
+    try:
+        value = json.loads(
             source,
             parse_constant=_refuse,
             parse_float=_finite,
@@ -50,17 +62,12 @@ def parse_json(text: str | bytes) -> dict[str, Any]:
             object_pairs_hook=_without_duplicates,
         )
         if "\\u" in source:
-            json.dumps(document, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        raise InvalidConfig([_syntax_problem(source, error)]) from None
+            json.dumps(value, ensure_ascii=False).encode()
     except (_Objection, RecursionError, UnicodeEncodeError):
         raise InvalidConfig(_objections(source)) from None
-    if _too_deep(document):
+    if _too_deep(value):
         raise InvalidConfig(_objections(source))
-    if not isinstance(document, dict):
-        message = f"The document is {kind_of(document)}; it takes an object such as {{}}."
-        raise InvalidConfig([Problem(pointer="", message=message, accepted="an object")])
-    return document
+    return value
 
 
 def kind_of(value: object) -> str:
@@ -142,7 +149,7 @@ def _syntax_problem(source: str, error: json.JSONDecodeError) -> Problem:
     what = (
         "text follows the end of the document"
         if error.msg == "Extra data"
-        else f"this is not JSON: {error.msg.lower()}"
+        else f"this is not JSON: {error.msg.lower().removesuffix(' at')}"
     )
     near = source[error.pos : error.pos + 20].split("\n")[0]
     return Problem(

@@ -84,7 +84,12 @@ class RunSection(Section):
     """The run's name and bookkeeping."""
 
     name: str | None = Field(None, min_length=1, max_length=200, description="A name for people; need not be unique.")
-    labels: dict[LabelKey, LabelValue] = Field({}, max_length=64, description="Key/value pairs to filter by.")
+    labels: dict[LabelKey, LabelValue] = Field(
+        {},
+        max_length=64,
+        description="Key/value pairs to filter by.",
+        json_schema_extra={"additionalProperties": False},
+    )
     tags: list[Tag] = Field([], max_length=64, description="Words to filter by.")
     notes: str = Field("", max_length=65_536, description="Free text.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seeds initialization, data order and dropout.")

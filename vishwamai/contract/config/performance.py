@@ -23,7 +23,7 @@ class OptimizationSection(Section):
 
     use_fp8: bool = Field(True, description="Matrix products in FP8 where the chip gains from it.")
     use_pjit: bool = Field(True, description="Compile one program for the whole mesh.")
-    block_size: int = Field(128, ge=8, le=65_536, description="Queries and keys per attention block.")
+    block_size: int = Field(128, ge=8, le=65_536, description="Keys per attention block.")
     use_dynamic_scale: bool = Field(True, description="Scale the loss so that small gradients survive low precision.")
     mixed_precision: bool = Field(True, description="Low-precision compute over float32 master weights.")
     shard_weights: bool = Field(True, description="Split weights and optimizer state over the data-parallel devices.")

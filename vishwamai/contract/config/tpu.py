@@ -29,10 +29,15 @@ class TpuSection(Section):
 
     accelerator: str | None = Field(
         None,
-        examples=["v5p", "v5e", "tpu-v6e-slice"],
+        examples=["v3", "v4", "v5e", "v5p", "v6e", "tpu7x", "tpu-v6e-slice"],
         description="TPU generation: v3, v4, v5e, v5p, v6e, tpu7x, or GKE's label for it. Absent: what fits the rest.",
     )
-    tpu_cores: int = Field(8, ge=1, le=1_048_576, description="Number of TPU cores; resolution says how it was read.")
+    tpu_cores: int = Field(
+        8,
+        ge=1,
+        le=1_048_576,
+        description="Number of TPU cores: read as JAX devices, TensorCores or chips, in this order; see decisions.",
+    )
     tpu_topology: str = Field(
         "2x2x2",
         pattern=r"^[1-9][0-9]{0,3}(x[1-9][0-9]{0,3}){1,2}$",

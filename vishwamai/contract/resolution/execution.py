@@ -40,7 +40,8 @@ def _no_fp8(draft: Draft, compute: str) -> None:
         why = f"{compute} has float32's range of exponents, so small gradients survive without a loss scale"
         draft.decide("optimization.use_dynamic_scale", False, why)
     if draft["memory.kv_cache_fp8"]:
-        draft.decide("memory.kv_cache_fp8", False, f"this release keeps generation's keys and values in {compute}")
+        why = "this release computes the window anew for each token it generates, and keeps no keys and values"
+        draft.decide("memory.kv_cache_fp8", False, why)
 
 
 def settle_execution(draft: Draft, mesh: Mesh, num_slices: int) -> Execution:
@@ -79,7 +80,7 @@ def _attention(draft: Draft, window: int, block: int) -> bool:
         draft.decide(off, True, f"a second name for {on}, and either one asks for it")
     blockwise = bool(wanted and window > block)
     if blockwise:
-        why = f"blocks of {block} queries and keys, so that memory grows linearly with the window of {window}"
+        why = f"blocks of {block} keys, so that memory grows linearly with the window of {window}"
     else:
         why = f"the window of {window} is one block" if wanted else "memory-efficient attention was switched off"
     draft.explain("execution.attention", "blockwise" if blockwise else "dense", why)

@@ -1,10 +1,14 @@
 """The slice that `placement` chose, as hardware and as decisions a reader can follow."""
 
 from vishwamai.contract.accelerators import Slice, slice_for, slices
+from vishwamai.contract.config.tpu import DeviceStrategy
 from vishwamai.contract.resolution.draft import Draft
 from vishwamai.contract.resolution.mesh import AXIS_OF, in_words
 from vishwamai.contract.resolution.placement import Placement
 from vishwamai.contract.resolved import MESH_AXES, Hardware, Platform
+
+LIMITS = {"model": "heads and MLP", "sequence": "window"}
+"""What an axis splits into equal parts, so that it cannot take any number of devices."""
 
 
 def describe(placement: Placement, platform: Platform, *, spot: bool) -> Hardware:
@@ -46,7 +50,9 @@ def _accelerator(draft: Draft, placement: Placement) -> None:
     if asked is None:
         what = [f"{_count(chosen.chips, 'chip')} as {chosen.topology}"]
         what += [f"tpu_cores {draft['tpu.tpu_cores']}"] if "tpu.tpu_cores" in draft.asked else []
-        what += [f"a mesh of {placement.devices} devices"] if "tpu.mesh_shape" in _asked_sections(draft) else []
+        what += (
+            [f"a mesh of {_count(placement.devices, 'device')}"] if "tpu.mesh_shape" in _asked_sections(draft) else []
+        )
         choice = (
             f"{', '.join(placement.others)} would do as well: set tpu.accelerator to choose"
             if placement.others
@@ -78,7 +84,9 @@ def _cores(draft: Draft, placement: Placement) -> None:
     chosen, reading = placement.slice, placement.reading
     if "tpu.tpu_cores" not in draft.asked:
         draft.decide(
-            "tpu.tpu_cores", placement.devices, f"not given: the JAX devices of {_devices(chosen)}{_times(placement)}"
+            "tpu.tpu_cores",
+            placement.devices,
+            f"not given: {chosen.topology} has {_devices(chosen)}{_times(placement)}",
         )
         return
     generation = chosen.generation
@@ -107,26 +115,35 @@ def _machine(draft: Draft, placement: Placement) -> None:
 
 def _mesh(draft: Draft, placement: Placement) -> None:
     mesh, strategy = placement.mesh, draft["tpu.device_strategy"]
-    given = {name: n for name in MESH_AXES if (n := draft.asked.get(f"tpu.mesh_shape.{name}")) is not None}
-    axis = AXIS_OF[strategy]
-    effective = mesh.model_dump()
-    if given and all(getattr(mesh, name) == 1 for name in MESH_AXES if name not in given):
-        why = f"as given; it multiplies to the {placement.devices} JAX devices"
+    given = [name for name in MESH_AXES if draft.asked.get(f"tpu.mesh_shape.{name}") is not None]
+    as_given = bool(given) and all(getattr(mesh, name) == 1 for name in MESH_AXES if name not in given)
+    if as_given:
+        why = f"as given; it multiplies to the {_count(placement.devices, 'JAX device')}"
     else:
         why = f"{_count(placement.devices, 'JAX device')} as {in_words(mesh)}: "
         why += f"{', '.join(given)} as given, the rest " if given else "all "
-        why += f"to {axis}, as device_strategy {strategy} says"
-        if axis not in given and getattr(mesh, axis) == 1 and placement.devices > 1:
-            why += f", but no part of it divides the model's {'heads and MLP' if axis == 'model' else 'window'}"
-        elif axis not in ("data", *given) and mesh.data > placement.num_slices:
-            why += (
-                f", as far as the {'heads and MLP' if axis == 'model' else 'window'} can be divided, and then to data"
-            )
+        why += _to_axes(strategy, given, placement)
     if placement.num_slices > 1:
         why += f"; data spans the {placement.num_slices} slices, because only gradients cross the network between them"
-    draft.decide("tpu.mesh_shape", effective, why)
-    if "tpu.device_strategy" in draft.asked and axis in given and getattr(mesh, axis) == 1 and placement.devices > 1:
-        draft.explain("tpu.device_strategy", strategy, f"mesh_shape gives {axis} 1 device, and mesh_shape decides")
+    draft.decide("tpu.mesh_shape", mesh.model_dump(), why)
+    axis = AXIS_OF[strategy]
+    if "tpu.device_strategy" in draft.asked and getattr(mesh, axis) == 1 and placement.devices > 1:
+        because = "mesh_shape decides" if as_given or axis in given else f"no more would divide the {LIMITS[axis]}"
+        draft.explain("tpu.device_strategy", strategy, f"without effect: axis {axis} has 1 device, because {because}")
+
+
+def _to_axes(strategy: DeviceStrategy, given: list[str], placement: Placement) -> str:
+    """Where the devices go that mesh_shape does not place."""
+    mesh, axis = placement.mesh, AXIS_OF[strategy]
+    if axis in given:
+        return f"to data, because mesh_shape gives {axis}"
+    second = next((name for name in ("data", "fsdp") if name not in given), axis)
+    least = placement.num_slices if second == "data" else 1
+    if axis not in LIMITS or second == axis or getattr(mesh, second) == least:
+        return f"to {axis}, as device_strategy {strategy} says"
+    if getattr(mesh, axis) == 1:
+        return f"to {second}, because no number of them divides the {LIMITS[axis]}, which {strategy} would split"
+    return f"to {axis}, as device_strategy {strategy} says, as far as it divides the {LIMITS[axis]}, then to {second}"
 
 
 def _rehearsal(draft: Draft, placement: Placement, platform: Platform) -> None:

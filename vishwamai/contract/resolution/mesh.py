@@ -6,6 +6,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 from vishwamai.contract.config.tpu import DeviceStrategy
 from vishwamai.contract.resolved import MESH_AXES, Mesh
@@ -52,21 +53,36 @@ class MeshRequest:
             rest = 1
         return Mesh(**axes) if rest == 1 else None
 
-    def alternatives(self, devices: int) -> list[Mesh]:
-        """Meshes of so many devices that change the given axes least."""
-        meshes = dict.fromkeys(self._one_axis_changed(devices))
-        return list(meshes)[:4] or [Mesh(data=devices)]
+    def alternatives(self, devices: int, most: int = 4) -> list[Mesh]:
+        """Meshes of so many devices that change little of what was given: few axes, and those by small factors."""
+        given = {axis: self.axes.get(axis, self.num_slices if axis == "data" else 1) for axis in MESH_AXES}
 
-    def _one_axis_changed(self, devices: int) -> Iterator[Mesh]:
-        axes = {"data": self.num_slices, **self.axes}
-        for axis in sorted(MESH_AXES, key=lambda name: name not in self.axes):
-            others = math.prod(n for name, n in axes.items() if name != axis)
-            if devices % others:
-                continue
-            size = devices // others
-            of_slices = size if axis == "data" else axes["data"]
-            if of_slices % self.num_slices == 0 and self.divides.get(axis, size) % size == 0:
-                yield Mesh(**(axes | {axis: size}))
+        def change(mesh: Mesh) -> tuple[float, ...]:
+            factors = {
+                axis: getattr(mesh, axis) / given[axis] for axis in MESH_AXES if getattr(mesh, axis) != given[axis]
+            }
+            return len(factors), sum(axis not in self.axes for axis in factors), sum(map(_size, factors.values()))
+
+        meshes = sorted(dict.fromkeys(self._two_axes_changed(devices, given)), key=change)
+        return meshes[:most] or [Mesh(data=devices)]
+
+    def _two_axes_changed(self, devices: int, given: Mapping[str, int]) -> Iterator[Mesh]:
+        for one, other in combinations(MESH_AXES, 2):
+            rest, remainder = divmod(devices, math.prod(n for axis, n in given.items() if axis not in (one, other)))
+            for size in _divisors(rest) if remainder == 0 else ():
+                axes = {**given, one: size, other: rest // size}
+                fits = all(n == given[axis] or self.divides.get(axis, n) % n == 0 for axis, n in axes.items())
+                if fits and axes["data"] % self.num_slices == 0:
+                    yield Mesh(**axes)
+
+
+def _size(factor: float) -> float:
+    return abs(math.log(factor))
+
+
+def _divisors(number: int) -> list[int]:
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
 
 
 def in_words(mesh: Mesh | Mapping[str, int]) -> str:

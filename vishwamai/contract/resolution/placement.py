@@ -5,7 +5,7 @@ contradiction, and what stood before it is what would be accepted. Settings that
 they only prefer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vishwamai.contract.accelerators import (
@@ -207,32 +207,31 @@ def _generation_of_topology(topology: str) -> str | None:
 def _no_multi_slice(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Problem:
     count = asked.config.tpu.num_slices
     able = [s for s in _of_accelerator(asked, list(slices()), mesh) if _joins_others(s)]
-    chips = min(candidate.chips for candidate in candidates)
-    what = "is on one host" if able else f"is of {candidates[0].generation.name}, whose slices cannot be joined"
+    if able:
+        chips = min(candidate.chips for candidate in candidates)
+        why = f"a slice of {candidates[0].topology} is on one host; several slices must be multi-host"
+        accepted, hint = f"1, or a topology such as {', '.join(near_topologies(able, chips))}", None
+    else:
+        why = f"slices of {candidates[0].generation.name} cannot be joined"
+        joinable = dict.fromkeys(s.generation.name for s in slices() if _joins_others(s))
+        accepted, hint = "1", f"slices of {', '.join(joinable)} can be joined"
     return Problem(
         pointer="/tpu/num_slices",
-        message=(
-            f"tpu.num_slices is {count}, but a slice of {candidates[0].topology} {what}; "
-            "several slices must be multi-host"
-        ),
+        message=f"tpu.num_slices is {count}, but {why}",
         value=count,
-        accepted="1, or a topology such as "
-        + ", ".join(near_topologies(able or [s for s in slices() if _joins_others(s)], chips)),
+        accepted=accepted,
+        hint=hint,
     )
 
 
 def _no_cores(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Problem:
     cores = asked.config.tpu.tpu_cores
-    counts = sorted({r.count for c in candidates for r in readings(c, asked)}, key=lambda n: (abs(n - cores), n))
-    named = (
-        " ".join(str(asked.get(n)) for n in ("tpu.accelerator", "tpu.tpu_topology") if n in asked) or "any TPU slice"
-    )
+    found = [reading for candidate in candidates for reading in readings(candidate, asked)]
+    counts = sorted({reading.count for reading in found}, key=lambda n: (abs(n - cores), n))
+    units = _listed([reading.unit for reading in found])
     return Problem(
         pointer="/tpu/tpu_cores",
-        message=(
-            f"tpu.tpu_cores is {cores}, which {named} does not have, "
-            f"whether {' or '.join(dict.fromkeys(r.unit for c in candidates for r in readings(c, asked)))} are counted"
-        ),
+        message=f"tpu.tpu_cores is {cores}, which no {_kind_of_slice(asked)} has, whether {units} are counted",
         value=cores,
         accepted=", ".join(str(n) for n in sorted(counts[:6])),
         hint="give tpu_cores or tpu_topology, and the other follows" if "tpu.tpu_topology" in asked else None,
@@ -240,20 +239,43 @@ def _no_cores(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Probl
 
 
 def _no_mesh(asked: Asked, candidates: list[Slice], mesh: MeshRequest) -> Problem:
-    counts = sorted({c.devices * mesh.num_slices for c in candidates}, key=lambda n: (abs(n - mesh.product), n))
-    nearest_slice = next(c for c in candidates if c.devices * mesh.num_slices == counts[0])
-    chips = f"{nearest_slice.chips} chips with {nearest_slice.generation.devices_per_chip} JAX device(s) each"
-    several = f"{mesh.num_slices} slices of " if mesh.num_slices > 1 else ""
-    hardware = f"{several}{nearest_slice.topology} on {nearest_slice.generation.name}: {chips}"
-    fitting = "; ".join(in_words(alternative) for alternative in mesh.alternatives(counts[0]))
-    sizes = f" (device counts near it: {', '.join(str(n) for n in sorted(counts[:4]))})" if len(counts) > 1 else ""
-    what = f"{in_words(mesh.axes)} device{'s' if mesh.product > 1 else ''}"
+    wanted = asked.get("tpu.tpu_cores") or mesh.product
+    counts = sorted({c.devices * mesh.num_slices for c in candidates}, key=lambda n: (abs(n - wanted), n))
     if mesh.axes.get("data", mesh.num_slices) % mesh.num_slices:
-        what += f", and data does not divide over {mesh.num_slices} slices"
+        why = f"but data does not divide over {mesh.num_slices} slices"
+    elif len(counts) == 1:
+        why = f"but there are {counts[0]} devices ({_hardware(candidates[0], mesh)})"
+    else:
+        cores = f" with tpu_cores {wanted}" if "tpu.tpu_cores" in asked else ""
+        why = (
+            f"and no {_kind_of_slice(asked)}{cores} carries it: the nearest have {_listed(sorted(counts[:3]))} devices"
+        )
+    fitting = [in_words(one) for count in counts[:2] for one in mesh.alternatives(count, 4 if len(counts) == 1 else 2)]
     return Problem(
         pointer="/tpu/mesh_shape",
-        message=f"tpu.mesh_shape is {what}, but there are {counts[0]} devices ({hardware}){sizes}",
+        message=f"tpu.mesh_shape is {in_words(mesh.axes)}{' devices' if len(mesh.axes) > 1 else ''}, {why}",
         value=dict(mesh.axes),
-        accepted=fitting,
+        accepted="; ".join(fitting),
         hint="leave out an axis, or mesh_shape altogether, and it is chosen for you",
     )
+
+
+def _kind_of_slice(asked: Asked) -> str:
+    """'v5e 2x4 slice': what was asked for, down to the topology."""
+    names = [str(asked.get(name)) for name in ("tpu.accelerator", "tpu.tpu_topology") if name in asked]
+    return " ".join([*(names or ["TPU"]), "slice"])
+
+
+def _hardware(one: Slice, mesh: MeshRequest) -> str:
+    several = f"{mesh.num_slices} slices of " if mesh.num_slices > 1 else ""
+    chips = f"{one.chips} chip{'s' if one.chips > 1 else ''}"
+    facts = "JAX device" if one.generation.devices_per_chip == 1 else "JAX devices"
+    return (
+        f"{several}{one.topology} on {one.generation.name}: {chips} of {one.generation.devices_per_chip} {facts} each"
+    )
+
+
+def _listed(items: Iterable[object]) -> str:
+    """'4, 8 or 16', each once."""
+    *others, last = dict.fromkeys(str(item) for item in items)
+    return f"{', '.join(others)} or {last}" if others else last
