@@ -45,6 +45,13 @@ class Plane:
         return [query for at, query, _ in self.requests if at == line]
 
 
+def media_type(status: int, text: str) -> str:
+    """What a body is, by its status and its first character."""
+    if status >= 400:
+        return "application/problem+json"
+    return {"{": "application/json", "[": "application/json", "<": "text/html"}.get(text[:1], "text/csv")
+
+
 @contextmanager
 def serving(answers: dict[str, Any]) -> Iterator[Plane]:
     """A plane with these answers on a free port."""
@@ -61,7 +68,7 @@ def serving(answers: dict[str, Any]) -> Iterator[Plane]:
             status, text = plane.answer(line)
             data = text.encode("utf-8", "surrogatepass")
             self.send_response(status)
-            self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
+            self.send_header("Content-Type", media_type(status, text))
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -42,6 +42,12 @@ def test_validate_says_everything_wrong_at_once_with_lines(run, config):
     assert "did you mean hidden_dim?" in result.stderr
 
 
+def test_what_would_be_accepted_is_said_once(run, config):
+    result = run("validate", config('{"model": {"a": 1, "b": 2}, "training": {"max_steps": "x"}}'))
+    assert result.stderr.count("accepted: one of vocab_size") == 1
+    assert result.stderr.count("a whole number >= 1") == 1
+
+
 def test_a_config_of_the_old_code_is_sent_to_convert(run, config):
     assert "vishwamai convert" in run("validate", config(OLD)).stderr
 

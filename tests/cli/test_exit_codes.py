@@ -42,6 +42,37 @@ def test_nobody_there(run):
     )
 
 
+@pytest.mark.parametrize("arguments", [["logs", "j1", "-f"], ["events", "j1", "-f"], ["watch", "j1"]])
+def test_following_does_not_wait_for_an_address_where_nobody_is(run, arguments):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        result = run(*arguments, at=f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert result.exit_code == 4
+    assert "connection refused" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "fix"),
+    [
+        ("localhost:8000", "write http://localhost:8000"),
+        ("http://[::1", "write it like http://127.0.0.1:8000"),
+        ("ftp://127.0.0.1", "write it like http://127.0.0.1:8000"),
+        ("http://", "write it like http://127.0.0.1:8000"),
+        ("http://127.0.0.1:99999", "write it like http://127.0.0.1:8000"),
+    ],
+)
+def test_an_address_that_is_none(run, address, fix):
+    result = run("list", "--server", address)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: the control plane's address '{address}' is not a URL; {fix}\n"
+
+
+def test_a_page_of_another_program_is_no_csv(plane, run):
+    result = run("metrics", "j1", "--csv", at=plane({"GET /jobs/j1/metrics": (200, "<html>another program")}))
+    assert result.exit_code == 5
+    assert result.stdout == ""
+
+
 @pytest.mark.parametrize(
     "arguments", [["submit"], ["get"], ["list", "--state", "dreaming"], ["frobnicate"], ["list", "-n", "x"]]
 )

@@ -59,17 +59,27 @@ def test_set_reaches_the_server_as_json_or_text_and_makes_sections(plane, run, c
         ("training..max_steps=1", "is not a path"),
         ("=1", "is not a path"),
         ("training.max_steps.x=1", "training.max_steps is not a section: it holds 5"),
-        ("training.learning_rate=NaN", "NaN is not a finite number"),
-        ("training.learning_rate=1e999", "1e999 is not a finite number"),
+        ('training={"max_steps": 1, "max_steps": 2}', "is given twice"),
+        ("training.learning_rate=NaN", "NaN is not a JSON number"),
+        ("training.learning_rate=1e999", "1e999 is larger than any double-precision number"),
     ],
 )
 def test_a_bad_set_is_an_error_before_anything_is_sent(plane, run, config, setting, message):
     there = plane({})
     result = run("submit", config('{"training": {"max_steps": 5}}'), "--set", setting, at=there)
     assert result.exit_code == 2
+    assert result.stderr.splitlines()[1].startswith(f"--set {setting}: ")
     assert message in result.stderr
-    assert setting in result.stderr
     assert there.requests == []
+
+
+@pytest.mark.parametrize("value", ["[" * 60_000, "9" * 5000, '{"a": "\\ud800"}'])
+def test_a_set_that_no_parser_likes_is_said_in_one_line(run, config, value):
+    result = run("validate", config("{}"), "--set", f"run.notes={value}")
+    assert result.exit_code == 2
+    _, line = result.stderr.splitlines()
+    assert line.startswith("--set run.notes=")
+    assert len(line) < 300
 
 
 def test_stdin_is_a_file_too(plane, run):

@@ -70,7 +70,9 @@ def test_hostile_strings_in_colour_keep_only_our_own_escapes():
         view.event(bodies.event(1, "eval", HOSTILE))
         view.note(HOSTILE)
     render.problems(
-        console, [Problem(pointer="/x", message=HOSTILE, hint=HOSTILE, accepted=HOSTILE)], lambda pointer: HOSTILE
+        console,
+        [Problem(pointer="/x", message=HOSTILE, hint=HOSTILE, accepted=f"{HOSTILE}, or less")],
+        lambda pointer: HOSTILE,
     )
     render.ending(console, bodies.succeeded(sample=HOSTILE, output=HOSTILE), [])
     assert "\x1b" not in out.getvalue()

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from tests.client import bodies
-from vishwamai.client import Client, Conflict, InvalidRequest, NotFound, ServerFault, Unreachable
+from vishwamai.client import BadAddress, Client, Conflict, InvalidRequest, NotFound, ServerFault, Unreachable
 from vishwamai.client.connection import Connection
 
 PROBLEM = {"content-type": "application/problem+json"}
@@ -140,10 +140,17 @@ def test_a_success_of_another_program_is_no_answer(answer):
         client.version()
 
 
-def test_an_address_that_is_none_is_not_tried_again():
-    connection = Connection("ftp://plane.test", sleep=lambda seconds: pytest.fail("paused"))
-    with pytest.raises(Unreachable):
-        Client(connection=connection).version()
+@pytest.mark.parametrize("address", ["ftp://plane.test", "plane.test", "", "http://", "http://[::1"])
+def test_an_address_that_is_none_is_refused_at_once(address):
+    with pytest.raises(BadAddress, match="is not a URL"):
+        Client(address)
+
+
+def test_a_schema_that_is_none():
+    handler, _ = answering(httpx2.Response(200, text="<html>hello"))
+    client, _ = client_of(handler)
+    with pytest.raises(ServerFault, match="it is not JSON"):
+        client.config_schema()
 
 
 def test_not_a_number_never_leaves():

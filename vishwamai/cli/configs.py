@@ -32,7 +32,7 @@ OUTCOME_STYLES = {"contradiction": "yellow", "not_supported": "yellow"}
 def config_in(to: Output, file: str, settings: Sequence[str] = (), name: str | None = None) -> Document:
     """The config of a file with --set and --name applied; says what is wrong with them and ends the command."""
     document = explained(to, lambda place: documents.label(file), lambda: documents.read(file))
-    changed = explained(to, document.source, lambda: documents.assign(document, settings))
+    changed = explained(to, lambda place: "", lambda: documents.assign(document, settings))
     return changed if name is None else explained(to, changed.source, lambda: documents.named(changed, name))
 
 

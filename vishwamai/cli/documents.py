@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vishwamai.cli.lines import lines_of
+from vishwamai.cli.text import shortened
 from vishwamai.contract.problems import InvalidConfig, Problem
-from vishwamai.contract.strict_json import parse_json, pointer_to
+from vishwamai.contract.strict_json import parse_json, parse_value, pointer_to
 
 STDIN = "-"
 
@@ -67,9 +68,9 @@ def assign(document: Document, settings: Sequence[str]) -> Document:
                 raise ValueError("write it as section.field=value")
             place = _put(value, path.strip(), _literal(text))
         except ValueError as error:
-            problems.append(Problem(pointer="", message=f"--set {setting}: {error}"))
+            problems.append(Problem(pointer="", message=f"--set {shortened(setting, 120)}: {error}"))
         else:
-            assigned[place] = setting
+            assigned[place] = shortened(setting, 120)
     if problems:
         raise InvalidConfig(problems)
     return Document(document.name, document.text, value, assigned)
@@ -104,13 +105,10 @@ def _put(value: dict[str, Any], path: str, new: Any) -> str:
 
 
 def _literal(text: str) -> Any:
-    """JSON where it is JSON, otherwise the text itself. ValueError for NaN and infinities."""
+    """JSON where it is JSON, otherwise the text itself. Raises ValueError for JSON that may be misunderstood."""
     try:
-        value = json.loads(text)
+        return parse_value(text)
     except json.JSONDecodeError:
         return text
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        raise ValueError(f"{text} is not a finite number") from None
-    return value
+    except InvalidConfig as error:
+        raise ValueError("; ".join(problem.message for problem in error.problems)) from None

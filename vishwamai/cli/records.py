@@ -34,6 +34,8 @@ def logs(
     """Print what the trainer wrote; with -o json one object a line."""
     to = Output.of(output)
     with Client(server) as client:
+        if follow:
+            client.get(job)  # Following outlasts an outage; an address where nobody answers is said at once.
         lines = client.logs(job, follow=follow, tail=tail, attempt=attempt, process=process, search=search)
         try:
             for line in lines:
@@ -57,6 +59,8 @@ def events(
     """Print what happened to a job; with -o json one object a line."""
     to = Output.of(output)
     with Client(server) as client:
+        if follow:
+            client.get(job)
         happened = client.events(job) if follow else client.past_events(job)
         try:
             for event in happened:

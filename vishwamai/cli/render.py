@@ -65,11 +65,15 @@ def notices(console: Console, items: Sequence[Notice]) -> None:
 
 def problems(console: Console, items: Iterable[Problem], place: Callable[[str], str]) -> None:
     """What is wrong with a config, one thing after the other; `place` says where a pointer's value was written."""
+    said: set[str] = set()
     for problem in items:
         pointer = f"{clean(problem.pointer)} " if problem.pointer else ""
-        where = (f"({clean(place(problem.pointer))})", "dim") if pointer else clean(place(""))
-        console.print(Text.assemble((pointer, "bold"), where, f": {clean(problem.message)}"), soft_wrap=True)
-        if problem.accepted:
+        source = clean(place(problem.pointer))
+        where = (f"({source}): ", "dim") if pointer else f"{source}: " if source else ""
+        console.print(Text.assemble((pointer, "bold"), where, clean(problem.message)), soft_wrap=True)
+        # The same long list of names, or what the message ends with, is read once.
+        if problem.accepted and problem.accepted not in said and not problem.message.endswith(problem.accepted):
+            said.add(problem.accepted)
             console.print(Text(f"  accepted: {clean(problem.accepted)}"), soft_wrap=True)
         if problem.hint:
             console.print(Text(f"  hint: {clean(problem.hint)}"), soft_wrap=True)

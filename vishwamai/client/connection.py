@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 from pydantic import ValidationError
 
-from vishwamai.client.errors import ServerFault, Unreachable, error_from
+from vishwamai.client.errors import BadAddress, ServerFault, Unreachable, error_from
 from vishwamai.contract.problems import ProblemDocument
 
 TRANSIENT = frozenset({502, 503, 504})
@@ -42,7 +42,7 @@ class Connection:
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.server = server.rstrip("/")
+        self.server = _address(server)
         self._timeout = timeout
         self._attempts = attempts
         self._first_pause = first_pause
@@ -111,6 +111,19 @@ class Connection:
         return min(pause, LONGEST_PAUSE) * random.uniform(0.75, 1.25)
 
 
+def _address(server: str) -> str:
+    """The address without a slash at its end. Raises BadAddress for what is no http or https URL."""
+    if server and "://" not in server:
+        raise BadAddress(server, f"write http://{server}")
+    try:
+        url = httpx2.URL(server)
+    except httpx2.InvalidURL as error:
+        raise BadAddress(server) from error
+    if url.scheme not in ("http", "https") or not url.host or not 0 <= (url.port or 0) < 2**16:
+        raise BadAddress(server)
+    return server.rstrip("/")
+
+
 def checked(response: httpx2.Response, server: str) -> httpx2.Response:
     """The response itself when it is a success; otherwise raises what its problem document says."""
     if response.is_success:
@@ -121,14 +134,14 @@ def checked(response: httpx2.Response, server: str) -> httpx2.Response:
     raise error_from(problem)
 
 
-def unreadable(server: str, response: httpx2.Response, error: ValidationError) -> ServerFault:
+def unreadable(server: str, response: httpx2.Response, why: str) -> ServerFault:
     """What to raise when a success does not hold what its route promises."""
     where = f"{response.request.method} {response.request.url.path}"
     return ServerFault(
         ProblemDocument(
             title="Not the answer of a control plane",
             status=response.status_code,
-            detail=f"{where} at {server} answered something else: {error.errors()[0]['msg']}. "
+            detail=f"{where} at {server} answered something else: {why}. "
             "Is the address right, and are both sides of one version?",
         )
     )
@@ -150,8 +163,8 @@ def _given(query: Query | None) -> dict[str, Any]:
 
 
 def _may_pass(error: httpx2.TransportError) -> bool:
-    """Whether another try may fare better; a wrong scheme stays wrong."""
-    return not isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError)
+    """Whether another try may fare better; a malformed request stays malformed."""
+    return not isinstance(error, httpx2.LocalProtocolError)
 
 
 def _reason(error: httpx2.TransportError) -> str:

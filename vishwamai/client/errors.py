@@ -7,6 +7,13 @@ class ClientError(Exception):
     """Everything this SDK raises."""
 
 
+class BadAddress(ClientError):
+    """What was given is not the address of anything."""
+
+    def __init__(self, server: str, fix: str = "write it like http://127.0.0.1:8000") -> None:
+        super().__init__(f"the control plane's address {server!r} is not a URL; {fix}")
+
+
 class Unreachable(ClientError):
     """No answer to be had now: a refused or lost connection, a time-out, or a 502, 503 or 504 (`unavailable`)."""
 

@@ -128,7 +128,10 @@ class Client:
     def metrics_csv(self, job_id: str, *, names: Sequence[str] = (), max_points: int | None = None) -> str:
         """The same series as CSV text."""
         query = _series(names, max_points) | {"format": "csv"}
-        return self._send("GET", _path(job_id, "/metrics"), query=query, headers={"Accept": "text/csv"}).text
+        response = self._send("GET", _path(job_id, "/metrics"), query=query, headers={"Accept": "text/csv"})
+        if not response.headers.get("Content-Type", "").startswith("text/csv"):
+            raise unreadable(self.server, response, "it is not CSV")
+        return response.text
 
     def event_page(self, job_id: str, *, after: int = 0, wait: float = 0.0) -> EventList:
         """Events after the id `after`; with none yet, the answer waits up to `wait` seconds for one."""
@@ -231,7 +234,11 @@ class Client:
 
     def config_schema(self) -> dict[str, Any]:
         """The JSON Schema of a config."""
-        schema: dict[str, Any] = self._send("GET", "/config-schema").json()
+        response = self._send("GET", "/config-schema")
+        try:
+            schema: dict[str, Any] = response.json()
+        except ValueError as error:
+            raise unreadable(self.server, response, "it is not JSON") from error
         return schema
 
     def ready(self) -> Health:
@@ -255,7 +262,7 @@ class Client:
         try:
             return answer.model_validate_json(text)
         except ValidationError as error:
-            raise unreadable(self.server, response, error) from error
+            raise unreadable(self.server, response, error.errors()[0]["msg"]) from error
 
 
 def _path(job_id: str, rest: str = "") -> str:
