@@ -5,8 +5,8 @@ The database is written before anything is started and after anything has ended,
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -64,8 +64,17 @@ class Records(Protocol):
     ) -> None:
         """Records how the attempt ended."""
 
-    def move(self, job_id: str, state: JobState, code: str, reason: str, now: datetime) -> None:
-        """Records the job's state and the reason for it."""
+    def move(
+        self,
+        job_id: str,
+        state: JobState,
+        code: str,
+        reason: str,
+        now: datetime,
+        *,
+        was: tuple[JobState, str] | None = None,
+    ) -> None:
+        """Records the job's state and the reason for it, unless state and code are not `was` any more."""
 
 
 class Reconciler:
@@ -145,8 +154,7 @@ class Reconciler:
             seen = await self._launcher.observe(job.id, attempt.number)
             if seen.phase == "exited":
                 job = await self._hear_out(job, attempt.number)
-        for action in decide(job, seen, self._clock(), wait=wait):
-            await self._apply(job, action)
+        await self._apply_all(job, decide(job, seen, self._clock(), wait=wait))
 
     async def _hear_out(self, job: JobRecord, number: int) -> JobRecord:
         """The record with the trainer's last words: those that came just now, and those nobody was there to hear."""
@@ -154,6 +162,12 @@ class Reconciler:
             await in_thread(self._store.store_report, job.id, report, self._clock())
         newest = await in_thread(self._store.job, job.id)
         return job if newest is None else newest
+
+    async def _apply_all(self, job: JobRecord, actions: Iterable[Action]) -> None:
+        for action in actions:
+            await self._apply(job, action)
+            if isinstance(action, Move):
+                job = replace(job, state=action.state, code=action.code)
 
     async def _apply(self, job: JobRecord, action: Action) -> None:
         now = self._clock()
@@ -169,7 +183,8 @@ class Reconciler:
                 await in_thread(partial(self._store.end_attempt, job.id, facts.pop("number"), **facts))
                 log.info("attempt.ended", job_id=job.id, attempt=number, cause=action.cause, message=action.message)
             case Move(state, code, reason):
-                await in_thread(self._store.move, job.id, state, code, reason, now)
+                was = (job.state, job.code)
+                await in_thread(partial(self._store.move, job.id, state, code, reason, now, was=was))
                 log.info("job.moved", job_id=job.id, state=state, code=code, reason=reason)
 
     async def _launch(self, job: JobRecord, action: Launch) -> None:
@@ -187,8 +202,7 @@ class Reconciler:
         if job is None:
             return
         seen = Observation(job_id, number, "exited", message=why)
-        for action in decide(job, seen, self._clock()):
-            await self._apply(job, action)
+        await self._apply_all(job, decide(job, seen, self._clock()))
 
 
 def with_restore(resolved: ResolvedJob, launch: Launch) -> ResolvedJob:

@@ -39,15 +39,27 @@ def create(connection: Connection, record: JobRecord) -> None:
     _tell_state(connection, record.id, None, record.state, record.code, record.reason, record.created_at)
 
 
-def move(connection: Connection, job_id: str, state: JobState, code: str, reason: str, now: datetime) -> None:
+def move(
+    connection: Connection,
+    job_id: str,
+    state: JobState,
+    code: str,
+    reason: str,
+    now: datetime,
+    *,
+    was: tuple[JobState, str] | None = None,
+) -> None:
     """Brings the job into a state, or gives it another reason for the one it is in. Raises ForbiddenMove.
 
-    A job that is over stays so: only `retry` starts it again, or a decision made before the end would.
+    A job that is over stays so: only `retry` starts it again. With `was`, nothing but a job of that state and code
+    moves: a decision made on what the caller read before must not undo what has happened since.
     """
     row = lock_job(connection, job_id)
     old = JobState(row.state)
     if (old, row.code, row.reason) == (state, code, reason):
         return
+    if was is not None and was != (old, row.code):
+        raise ForbiddenMove(job_id, old, f"become {state} now, for its code was {was[1]} and is {row.code}")
     if old != state and (old.is_terminal or state not in TRANSITIONS[old]):
         raise ForbiddenMove(job_id, old, f"become {state}")
     _enter(connection, row, state, code, reason, now)

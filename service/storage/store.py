@@ -92,14 +92,23 @@ class Store:
         self._on_change(record.id)
         return record.id
 
-    def move(self, job_id: str, state: JobState, code: str, reason: str, now: datetime) -> None:
+    def move(
+        self,
+        job_id: str,
+        state: JobState,
+        code: str,
+        reason: str,
+        now: datetime,
+        *,
+        was: tuple[JobState, str] | None = None,
+    ) -> None:
         """Brings the job into a state with its reason; repeating changes nothing. Raises UnknownJob, ForbiddenMove.
 
-        A report may have moved the job meanwhile (starting to running), so a caller that acts on what it read before
-        must be ready for ForbiddenMove and read again.
+        A report or its owner may have moved the job meanwhile, so a caller that acts on what it read before says what
+        the state and code were, and is ready for ForbiddenMove and to read again.
         """
         with self._changing(job_id) as connection:
-            life.move(connection, job_id, state, code, reason, now)
+            life.move(connection, job_id, state, code, reason, now, was=was)
 
     def begin_attempt(self, job_id: str, number: int, now: datetime) -> None:
         """Records that attempt `number` begins; repeating changes nothing. Raises UnknownJob, ForbiddenMove."""

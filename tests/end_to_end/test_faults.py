@@ -14,19 +14,19 @@ def cancel_now(job):
 
 
 def test_the_service_is_killed_right_after_accepting_a_job_and_again_while_it_trains(plane, config):
-    job = plane.submit(config(training={"max_steps": 600}))
+    job = plane.submit(config(training={"max_steps": 400}, logging={"save_every": 200}))
     plane.kill()
     plane.start()
     job.await_event("phase", phase="training")
     plane.kill()
     plane.start()
     end = job.await_end()
-    assert (end["state"], end["progress"]["step"]) == ("succeeded", 600)
+    assert (end["state"], end["progress"]["step"]) == ("succeeded", 400)
     [attempt] = end["attempts"]
-    assert attempt["last_step"] == 600
+    assert attempt["last_step"] == 400
     [loss] = job.get("/metrics", names="loss")["series"]
-    assert loss["steps"] == [1, *range(5, 601, 5)]  # nothing that happened meanwhile is missing
-    assert end["last_checkpoint"]["step"] == 600
+    assert loss["steps"] == [1, *range(5, 401, 5)]  # nothing that happened meanwhile is missing
+    assert end["last_checkpoint"]["step"] == 400
     assert any("the control plane does not answer" in line["message"] for line in job.get("/logs")["lines"])
 
 

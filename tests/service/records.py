@@ -13,6 +13,7 @@ from vishwamai.contract.resolved import SiteDefaults
 from vishwamai.contract.states import JobState
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+RESOLVED = resolve(check_config(CONFIG), SiteDefaults(platform="cpu"))
 LATER = NOW + timedelta(minutes=5)
 
 
@@ -25,7 +26,7 @@ def queued(job_id: str = "j1") -> JobRecord:
         reason="Accepted.",
         created_at=NOW,
         updated_at=NOW,
-        resolved=resolve(check_config(CONFIG), SiteDefaults(platform="cpu")),
+        resolved=RESOLVED,
     )
 
 

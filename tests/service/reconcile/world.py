@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from service.reconcile.actions import Action, BeginAttempt, EndAttempt, Launch, Move, Terminate
 from service.reconcile.decide import decide
 from service.records import AttemptRecord, JobRecord, Observation
 from tests.trainer.jobs import tiny_job
+from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import TRANSITIONS, Cause, JobState
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -24,10 +26,15 @@ def job(*attempts: AttemptRecord, state: JobState = JobState.QUEUED, max_restart
         "reason": "as the test says",
         "created_at": START,
         "updated_at": START,
-        "resolved": tiny_job(run={"max_restarts": max_restarts}),
+        "resolved": _resolved(max_restarts),
         "attempts": attempts,
     } | fields
     return JobRecord(**values)
+
+
+@cache
+def _resolved(max_restarts: int) -> ResolvedJob:
+    return tiny_job(run={"max_restarts": max_restarts})
 
 
 def live(number: int = 1, **fields) -> AttemptRecord:

@@ -91,7 +91,7 @@ def test_a_file_taken_away_is_noticed(store, tmp_path):
 def test_a_full_disk_loses_nothing_and_is_over_once_there_is_room(store):
     store.create(queued("j1"))
     with reading(store._engine) as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     event.listen(store._engine, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count = {limit[0]}"))
     limit = [pages]
     fill = (store.create(queued(f"k{number}")) for number in range(1000))

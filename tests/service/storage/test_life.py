@@ -1,7 +1,7 @@
 import pytest
 
 from service.storage import ForbiddenMove, KeyReused, UnknownJob
-from tests.service.records import LATER, NOW, queued, running
+from tests.service.records import LATER, NOW, queued, report, running
 from vishwamai.contract.states import TRANSITIONS, Cause, JobState
 
 END = {
@@ -110,6 +110,15 @@ def test_a_decision_made_before_the_end_does_not_undo_it(store):
     with pytest.raises(ForbiddenMove, match="cancelled"):
         store.move("j1", JobState.QUEUED, "waiting", "For a slot.", LATER)
     assert store.job("j1").state == JobState.CANCELLED
+
+
+def test_a_decision_made_before_a_report_does_not_undo_it(store):
+    running(store)
+    told = {"kind": "phase", "time": NOW, "phase": "compiling", "step": 0}
+    store.store_report("j1", report(told), NOW)
+    with pytest.raises(ForbiddenMove, match="its code was launching and is compiling"):
+        store.move("j1", JobState.STARTING, "started", "It runs.", LATER, was=(JobState.STARTING, "launching"))
+    assert store.job("j1").code == "compiling"
 
 
 def test_a_key_makes_one_job(store):
