@@ -42,6 +42,17 @@ def test_validate_says_everything_wrong_at_once_with_lines(run, config):
     assert "did you mean hidden_dim?" in result.stderr
 
 
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+def test_decisions_are_readable_at_any_width(run, config, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run("validate", config("{}")).stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    start = next(n for n, line in enumerate(lines) if line.startswith("optimization.use_fp8"))
+    assert "false" in " ".join(lines[start : start + 3])
+    whole = " ".join(" ".join(lines[start : start + 9]).split())
+    assert "multiplies" in whole
+
+
 def test_what_would_be_accepted_is_said_once(run, config):
     result = run("validate", config('{"model": {"a": 1, "b": 2}, "training": {"max_steps": "x"}}'))
     assert result.stderr.count("accepted: one of vocab_size") == 1

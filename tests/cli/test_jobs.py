@@ -184,3 +184,18 @@ def test_get_shows_the_job(plane, run):
     assert "non_finite" in result.stdout
     assert json.dumps(None) not in result.stdout
     assert "runs/j1" in result.stdout
+
+
+def test_an_error_about_something_else_than_a_config_names_no_config(plane, run):
+    wrong = {"pointer": "/from_step", "message": "no committed checkpoint of step 7"}
+    problem = {"title": "Unknown checkpoint", "status": 404, "detail": "there are 5 and 6", "errors": [wrong]}
+    result = run("retry", "j1", "--from-step", "7", at=plane({"POST /jobs/j1:retry": (404, problem)}))
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[1] == "/from_step: no committed checkpoint of step 7"
+
+
+def test_an_ended_job_is_in_no_phase(plane, run):
+    progress = bodies.job().progress.model_copy(update={"phase": "finishing"})
+    running, ended = bodies.job(progress=progress), bodies.succeeded(progress=progress)
+    assert "finishing" in run("get", "j1", at=plane({"GET /jobs/j1": running})).stdout
+    assert "finishing" not in run("get", "j1", at=plane({"GET /jobs/j1": ended})).stdout

@@ -80,7 +80,7 @@ def explain_setting(
         if to.json:
             to.body(json.dumps([one.model_dump(mode="json") for one in every]))
         else:
-            to.out.print(_settings_table(every))
+            render.show(to.out, _settings_table(every))
         return
     try:
         one = explain(name)
@@ -123,7 +123,7 @@ def convert_config(
         if Path(output).exists() and not force:
             raise stop(to.err, f"{output} exists; --force writes over it")
         Path(output).write_text(text, encoding="utf-8")
-    to.err.print(_notes_table(conversion))
+    render.show(to.err, _notes_table(conversion))
     if output is not None:
         to.note(f"\nwritten to {output}; see what it becomes: vishwamai validate {output}")
 
@@ -148,7 +148,7 @@ def _show_facts(to: Output, one: FieldFacts) -> None:
     to.out.print(Text(clean(one.description)))
     if one.fields:
         to.out.print()
-        to.out.print(_settings_table([explain(name) for name in one.fields]))
+        render.show(to.out, _settings_table([explain(name) for name in one.fields]))
         return
     pairs: list[tuple[str, Any]] = [("default", _default(one)), ("accepted", one.accepted)]
     to.out.print(render.facts(pairs))

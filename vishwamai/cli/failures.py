@@ -33,7 +33,7 @@ class Commands(TyperGroup):
             raise typer.Exit(report(console(stderr=True), error)) from error
 
 
-def report(err: Console, error: Failure, place: Place = lambda pointer: "the config") -> ExitCode:
+def report(err: Console, error: Failure, place: Place = lambda pointer: "") -> ExitCode:
     """Says what went wrong, and which exit code says it too. `place` names file and line of a pointer."""
     match error:
         case InvalidConfig():

@@ -73,7 +73,7 @@ def list_jobs(
         if to.json:
             to.body(client.last_body)
         elif page.jobs:
-            to.out.print(render.jobs(page.jobs))
+            render.show(to.out, render.jobs(page.jobs))
         else:
             to.note("no jobs")
         if page.next_cursor and not to.json:

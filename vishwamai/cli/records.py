@@ -9,7 +9,7 @@ from vishwamai.cli import render
 from vishwamai.cli.exits import ExitCode
 from vishwamai.cli.options import FormatOption, JobArgument, ServerOption
 from vishwamai.cli.output import Format, Output
-from vishwamai.cli.text import clean, number
+from vishwamai.cli.text import clean
 from vishwamai.cli.watch import event_line
 from vishwamai.client import DEFAULT_SERVER, Client
 
@@ -95,8 +95,9 @@ def metrics(
         for one in page.series:
             if one.values:
                 numbers = (one.values[0], one.values[-1], min(one.values), max(one.values))
-                made.add_row(clean(one.name), str(len(one.values)), *map(number, numbers), str(one.steps[-1]))
-        to.out.print(made)
+                values = [f"{value:.6g}" for value in numbers]
+                made.add_row(clean(one.name), str(len(one.values)), *values, str(one.steps[-1]))
+        render.show(to.out, made)
 
 
 @app.command()
@@ -108,7 +109,7 @@ def checkpoints(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output:
         if to.json:
             to.body(client.last_body)
         elif kept:
-            to.out.print(render.checkpoints(kept))
+            render.show(to.out, render.checkpoints(kept))
         else:
             to.note("no checkpoints")
 
@@ -122,6 +123,6 @@ def attempts(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: Fo
         if to.json:
             to.body(client.last_body)
         elif lives:
-            to.out.print(render.attempts(lives))
+            render.show(to.out, render.attempts(lives))
         else:
             to.note("no attempts")

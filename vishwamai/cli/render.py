@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +20,10 @@ from vishwamai.contract.problems import Notice, Problem
 from vishwamai.contract.resolved import Decision, ResolvedJob
 from vishwamai.contract.states import CAUSES, JobState
 
+GAP = 2
+"""Spaces between columns."""
+LAST_COLUMN = 28
+"""Columns that the sentences of a table need to be readable."""
 STATE_STYLES: dict[str, str] = {
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",
@@ -28,11 +34,26 @@ STATE_STYLES: dict[str, str] = {
 
 
 def table(*headings: str) -> Table:
-    """A table without lines, which reads as well in a pipe as on a terminal."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    """A table without lines, which reads as well in a pipe as on a terminal; its last column is the one that wraps."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     for heading in headings:
-        made.add_column(heading, overflow="fold")
+        made.add_column(heading, overflow="fold", no_wrap=heading != headings[-1])
     return made
+
+
+def show(console: Console, made: Table) -> None:
+    """Prints a table; where the last column has no room left, each row as a line with that column below it."""
+    longest = [max(cell_len(str(cell)) for cell in (column.header, *column.cells)) for column in made.columns]
+    widths = [min(width, column.max_width or width) for width, column in zip(longest, made.columns, strict=True)]
+    if console.width - sum(width + GAP for width in widths[:-1]) >= min(widths[-1], LAST_COLUMN):
+        console.print(made)
+        return
+    rows = zip(*(column.cells for column in made.columns), strict=True)
+    console.print(Text(" · ".join(str(column.header) for column in made.columns), style="bold"))
+    for *cells, last in rows:
+        said = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells if str(cell)]
+        console.print(Text(" · ").join(said))
+        console.print(Padding(last, (0, 0, 0, 2)))
 
 
 def state_text(state: JobState) -> Text:
@@ -43,9 +64,8 @@ def state_text(state: JobState) -> Text:
 def decisions(items: Sequence[Decision]) -> Table:
     """What was asked, what runs, and why."""
     made = table("setting", "requested", "effective", "why")
-    made.columns[0].no_wrap = True
     for column in made.columns[1:3]:
-        column.max_width = 24
+        column.max_width, column.no_wrap = 24, False
     for one in items:
         made.add_row(clean(one.setting), shown(one.requested, 96), shown(one.effective, 96), clean(one.why))
     return made
@@ -67,10 +87,12 @@ def problems(console: Console, items: Iterable[Problem], place: Callable[[str], 
     """What is wrong with a config, one thing after the other; `place` says where a pointer's value was written."""
     said: set[str] = set()
     for problem in items:
-        pointer = f"{clean(problem.pointer)} " if problem.pointer else ""
+        pointer = clean(problem.pointer)
         source = clean(place(problem.pointer))
-        where = (f"({source}): ", "dim") if pointer else f"{source}: " if source else ""
-        console.print(Text.assemble((pointer, "bold"), where, clean(problem.message)), soft_wrap=True)
+        where = (f"({source})", "dim") if pointer and source else source
+        colon = ": " if pointer or source else ""
+        space = " " if pointer and source else ""
+        console.print(Text.assemble((pointer, "bold"), space, where, colon, clean(problem.message)), soft_wrap=True)
         # The same long list of names, or what the message ends with, is read once.
         if problem.accepted and problem.accepted not in said and not problem.message.endswith(problem.accepted):
             said.add(problem.accepted)
@@ -83,7 +105,6 @@ def jobs(items: Sequence[JobSummary], now: datetime | None = None) -> Table:
     """A list of jobs, one a row."""
     now = now or datetime.now(UTC)
     made = table("id", "name", "state", "step", "loss", "tokens/s", "age", "reason")
-    made.columns[0].no_wrap = True
     for job in items:
         made.add_row(
             clean(job.id),
@@ -137,7 +158,7 @@ def resolution(console: Console, resolved: ResolvedJob) -> None:
     console.print(resolved_facts(resolved))
     if resolved.decisions:
         console.print()
-        console.print(decisions(resolved.decisions))
+        show(console, decisions(resolved.decisions))
     if resolved.warnings:
         console.print()
         notices(console, resolved.warnings)
@@ -154,7 +175,7 @@ def job(console: Console, one: Job) -> None:
                 ("state", state_text(one.state)),
                 ("reason", one.reason),
                 ("step", f"{steps(progress)} ({progress.fraction:.0%})"),
-                ("phase", progress.phase),
+                ("phase", None if one.state.is_terminal else progress.phase),
                 ("loss", _measured(progress.loss)),
                 ("eval loss", _measured(progress.eval_loss)),
                 ("tokens", count(progress.tokens)),
@@ -173,7 +194,7 @@ def job(console: Console, one: Job) -> None:
     console.print(resolved_facts(one.resolved))
     if one.attempts:
         console.print()
-        console.print(attempts(one.attempts))
+        show(console, attempts(one.attempts))
     if one.warnings:
         console.print()
         notices(console, one.warnings)

@@ -49,7 +49,7 @@ def accelerators(server: ServerOption = DEFAULT_SERVER, output: FormatOption = F
         if to.json:
             to.body(client.last_body)
         else:
-            to.out.print(render.accelerators(catalogue.accelerators))
+            render.show(to.out, render.accelerators(catalogue.accelerators))
 
 
 @app.command()
