@@ -214,6 +214,16 @@ def test_a_strategy_that_gets_no_devices_is_answered(tpu: dict[str, Any], model:
     assert "without effect" in decision(resolved, "tpu.device_strategy").why
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "model_parallel", "sequence_parallel"])
+def test_slices_and_mesh_shape_may_take_every_device(strategy: str):
+    axis = {"fsdp": "model", "model_parallel": "sequence", "sequence_parallel": "model"}[strategy]
+    tpu = {"accelerator": "v5e", "tpu_topology": "2x4", "num_slices": 2, "mesh_shape": {axis: 8}}
+    resolved = job({**tpu, "device_strategy": strategy}, {"num_heads": 8})
+    assert resolved.mesh == Mesh(**{"data": 2, axis: 8})
+    assert "as given; it multiplies to the 16 JAX devices; data spans" in decision(resolved, "tpu.mesh_shape").why
+    assert "mesh_shape decides" in decision(resolved, "tpu.device_strategy").why
+
+
 def test_slices_that_cannot_be_joined_have_no_topology_to_offer():
     problem = refused({"accelerator": "v3", "tpu_topology": "4x4", "num_slices": 2})
     assert problem.accepted == "1"

@@ -123,3 +123,37 @@ def test_the_strategies_reach_the_interesting_cases():
     explore()
     assert reached >= {"v3", "v4", "v5e", "v5p", "v6e", "tpu7x", "data", "fsdp", "sequence", "model", "slices"}
     assert reached >= {"training.warmup_steps", "distillation", "optimization.use_pjit"}
+
+
+AXIS_OF_STRATEGY = {"data_parallel": "data", "fsdp": "fsdp", "model_parallel": "model", "sequence_parallel": "sequence"}
+SMALL_SIZES = st.sampled_from([1, 2, 3, 4, 8, 16])
+TPU_SECTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "accelerator": st.sampled_from(["v3", "v4", "v5e", "v5p", "tpu7x", "tpu-v5-lite-device"]),
+        "tpu_topology": st.sampled_from(["1x1", "2x2", "2x4", "4x4", "2x2x1", "2x2x2", "4x4x4"]),
+        "tpu_cores": st.sampled_from([1, 2, 3, 4, 8, 16, 64]),
+        "num_slices": st.sampled_from([1, 2, 3]),
+        "device_strategy": st.sampled_from(sorted(AXIS_OF_STRATEGY)),
+        "mesh_shape": st.dictionaries(st.sampled_from(sorted(AXIS_OF_STRATEGY.values())), SMALL_SIZES, max_size=3),
+    },
+)
+
+
+@settings(max_examples=300)
+@given(TPU_SECTIONS)
+def test_hardware_is_placed_with_every_request_answered_or_refused_with_meshes_that_are_accepted(tpu: dict[str, Any]):
+    try:
+        resolved = resolve(check_config({"tpu": tpu}))
+    except InvalidConfig as error:
+        for problem in error.problems:
+            if problem.pointer == "/tpu/mesh_shape":
+                for offered in str(problem.accepted).split("; "):
+                    words = offered.split(" = ")[0].split()
+                    axes = {axis: int(size) for axis, size in zip(words[::3], words[1::3], strict=True)}
+                    check_config({"tpu": {**tpu, "mesh_shape": axes}})
+        return
+    assert resolved.mesh.devices == resolved.hardware.devices
+    strategy = tpu.get("device_strategy")
+    if strategy and resolved.hardware.devices > 1 and getattr(resolved.mesh, AXIS_OF_STRATEGY[strategy]) == 1:
+        assert "tpu.device_strategy" in {decision.setting for decision in resolved.decisions}

@@ -116,7 +116,8 @@ def _machine(draft: Draft, placement: Placement) -> None:
 def _mesh(draft: Draft, placement: Placement) -> None:
     mesh, strategy = placement.mesh, draft["tpu.device_strategy"]
     given = [name for name in MESH_AXES if draft.asked.get(f"tpu.mesh_shape.{name}") is not None]
-    as_given = bool(given) and all(getattr(mesh, name) == 1 for name in MESH_AXES if name not in given)
+    least = {"data": placement.num_slices}
+    as_given = bool(given) and all(getattr(mesh, name) == least.get(name, 1) for name in MESH_AXES if name not in given)
     if as_given:
         why = f"as given; it multiplies to the {_count(placement.devices, 'JAX device')}"
     else:
