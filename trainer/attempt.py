@@ -1,5 +1,6 @@
 """One life of the trainer process: signals, reporting and devices around a Run, and a name for however it ends."""
 
+import importlib
 import logging
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -8,7 +9,7 @@ from contextlib import ExitStack
 from trainer.devices import prepare_devices
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
-from trainer.orders import Orders
+from trainer.orders import Ordered, Orders
 from trainer.reporting import Reporter, Sink, now
 from trainer.reporting.console import Console
 from trainer.reporting.control_plane import ControlPlane
@@ -20,6 +21,7 @@ from trainer.reporting.spool import Spool
 from trainer.reporting.status import Status
 from trainer.signals import Signals
 from vishwamai.contract.environment import TrainerEnvironment
+from vishwamai.contract.problems import Notice
 from vishwamai.contract.reports import UNDELIVERED, FinishedEvent
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import CAUSES, Cause
@@ -68,7 +70,7 @@ class Attempt:
             )
             reporter.add(plane)
         for blocker in self._job.blockers:
-            raise UserError(f"{blocker.pointer}: {blocker.message}" + (f" ({blocker.fix})" if blocker.fix else ""))
+            raise UserError(_told(blocker))
         try:
             where.output.mkdir(parents=True, exist_ok=True)
             (where.output / "resolved.json").write_text(self._job.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -77,7 +79,7 @@ class Attempt:
             raise folder_problem(where.output, error) from error
         if self._by_hand:
             for notice in self._job.warnings:
-                _LOG.warning("%s: %s", notice.pointer, notice.message)
+                _LOG.warning(_told(notice))
         if where.metrics_port is not None:
             self._serve(reporter, stack, where.metrics_port)
 
@@ -101,10 +103,17 @@ class Attempt:
         _LOG.info("metrics at http://127.0.0.1:%d/metrics, progress at /status", server.port)
 
     def _train(self, reporter: Reporter) -> str:
-        from trainer.run import Run  # brings jax, whose devices are chosen by now
-
-        run = Run(self._job, self._where.output, reporter, self._orders)
+        try:
+            # Brings jax, whose devices are chosen by now. Seconds on a quiet machine, a minute on a busy one.
+            program = self._orders.wait_for(lambda: importlib.import_module("trainer.run"))
+        except Ordered as order:
+            raise order.after("before it had begun") from None
+        run = program.Run(self._job, self._where.output, reporter, self._orders)
         try:
             return run.train()
         finally:
             self._step = run.step
+
+
+def _told(notice: Notice) -> str:
+    return f"{notice.pointer}: {notice.message}" + (f" ({notice.fix})" if notice.fix else "")

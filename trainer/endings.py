@@ -9,6 +9,9 @@ from vishwamai.contract.states import CAUSES, Cause
 
 _HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV})
 
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")
+"""What XLA says: TPU and GPU the first, CPU only the second."""
+
 
 def ending_of(error: BaseException) -> tuple[Cause, str]:
     """Why a run that raised `error` ends, and what its owner should read."""
@@ -16,7 +19,7 @@ def ending_of(error: BaseException) -> tuple[Cause, str]:
         return error.cause, str(error)
     if isinstance(error, InvalidConfig):
         return Cause.USER_ERROR, str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return Cause.OUT_OF_MEMORY, f"Out of memory: {_first_line(error)}. {CAUSES[Cause.OUT_OF_MEMORY].hint}"
     if isinstance(error, OSError) and error.errno in _HOST_ERRORS:
         return Cause.HOST_ERROR, f"{error}. {CAUSES[Cause.HOST_ERROR].hint}"

@@ -46,7 +46,7 @@ class StepMetrics(NamedTuple):
     tokens: jax.Array
     """Sum of the batch's weights: tokens that counted."""
     finite: jax.Array
-    """False: loss or gradients are not numbers, and weights and optimizer were left as they were."""
+    """False: loss, gradients or new weights are not numbers, and weights and optimizer were left as they were."""
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
@@ -84,6 +84,7 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> TrainStep:
 
         grad_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        finite &= jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
         )

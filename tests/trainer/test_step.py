@@ -125,7 +125,7 @@ def test_gradient_is_the_slope_of_the_loss():
         # Half along the gradient's sign and half at random, so that the slope is far above rounding.
         direction = jax.tree.unflatten(tree, [jnp.float32(random.standard_normal(leaf.shape)) for leaf in leaves])
         direction = jax.tree.map(lambda d, g: d * jnp.abs(g) + g, direction, gradient)
-        direction = jax.tree.map(lambda d, norm=optax.tree.norm(direction): d / norm, direction)
+        direction = optax.tree.scale(1 / optax.tree.norm(direction), direction)
         reach = 1e-3
         ahead, behind = (loss(jax.tree.map(lambda p, d, s=s: p + s * d, params, direction)) for s in (reach, -reach))
         # Slopes are near 2.6: over 2e-3 the loss moves by 5e-3, and float32 losses near 6 are exact to about 1e-6.
@@ -152,10 +152,15 @@ def test_metrics_are_those_of_the_step():
     assert metrics.finite
 
 
-def test_a_step_that_is_not_finite_leaves_weights_alone_and_says_so():
+@pytest.mark.parametrize("part", ["the loss", "the update"])
+def test_a_step_that_is_not_finite_leaves_weights_alone_and_says_so(part):
     job, mesh, step = compiled()
     poisoned = jax.tree.map(np.copy, start())
-    poisoned.params["norm"]["scale"][0] = np.inf
+    if part == "the loss":
+        poisoned.params["norm"]["scale"][0] = np.inf
+    else:  # loss and gradient are sound
+        poisoned.opt_state[1][0].mu["norm"]["scale"][0] = 1e38
+        poisoned.opt_state[1][0].nu["norm"]["scale"][0] = 0.0
     state, (metrics,) = train(step, job, mesh, [random_batch(job)], poisoned)
     assert not metrics.finite
     assert_equal_trees((state.params, state.opt_state), (poisoned.params, poisoned.opt_state))

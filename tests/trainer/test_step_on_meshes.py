@@ -65,7 +65,7 @@ def test_trains_as_on_one_device(mesh, execution):
 
 
 def assert_split(state, job, parts):
-    """Matrices and both of their moments lie in `parts` parts, norm scales and counters whole, as a restore puts them."""
+    """Matrices and their moments lie in `parts` parts, norm scales and counters whole, as a restore puts them."""
 
     def placed(leaf, expected):
         assert leaf.sharding.is_equivalent_to(expected.sharding, leaf.ndim)

@@ -92,7 +92,7 @@ def _jsonl(path: Path, text_field: str, field: str) -> Iterator[str]:
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line.strip():
-                yield _field_of(_object(line, place), text_field, place)
+                yield _field_of(_object(line.rstrip(), place), text_field, place)
 
 
 def _object(line: bytes, place: str) -> dict[str, Any]:

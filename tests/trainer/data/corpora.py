@@ -42,7 +42,7 @@ def write_tokenizer(path: Path) -> Path:
 def open_corpus(*train: Path | str, **sections: Any) -> TrainingData:
     """The data of a tiny job on these files; `data` and other sections as in a config."""
     data = {"train": [str(path) for path in train]} | sections.pop("data", {})
-    return open_data(tiny_job(data=data, **sections))
+    return open_data(tiny_job(**{"data": data, "logging": {"eval_every": 0}} | sections))
 
 
 def held_out_texts(data: TrainingData) -> str:

@@ -25,7 +25,8 @@ def assert_equal(one, other):
 
 class TestBatch:
     def test_shapes(self, corpus):
-        data = open_corpus(corpus, training={"batch_size": 3, "grad_accum_steps": 2}, model={"max_seq_len": 20})
+        training, windows = {"batch_size": 3, "grad_accum_steps": 2}, {"max_length": 20}
+        data = open_corpus(corpus, training=training, model={"max_seq_len": 20}, sequence=windows)
         batch = data.batch(1)
         assert [field.shape for field in batch] == [(6, 20)] * 5
         assert [str(field.dtype) for field in batch] == ["int32"] * 4 + ["float32"]

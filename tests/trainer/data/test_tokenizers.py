@@ -77,10 +77,9 @@ class TestTokenizerJson:
 class TestTooLarge:
     def test_for_the_model(self, tmp_path):
         corpus = write_jsonl(tmp_path / "corpus.jsonl", TEXTS)
-        with pytest.raises(
-            UserError, match=r"'byte' has 258 tokens, but model\.vocab_size is 257: set .* at least 258"
-        ):
-            open_corpus(corpus, model={"vocab_size": 257})
+        tokenizer = str(write_tokenizer(tmp_path / "tokenizer.json"))
+        with pytest.raises(UserError, match=r"has 7 tokens, but model\.vocab_size is 6: set .* at least 7"):
+            open_corpus(corpus, model={"vocab_size": 6}, data={"tokenizer": tokenizer})
 
     @pytest.mark.parametrize(("name", "ids"), [("eos_token_id", (0, 258)), ("pad_token_id", (300, 1))])
     def test_a_special_token_for_the_tokenizer(self, name, ids):

@@ -16,6 +16,11 @@ from vishwamai.contract.states import CAUSES, Cause
         (InvalidConfig([Problem(pointer="/model", message="no")]), Cause.USER_ERROR, 2),
         (MemoryError(), Cause.OUT_OF_MEMORY, 70),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4 bytes"), Cause.OUT_OF_MEMORY, 70),
+        (
+            RuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 4398046511104 bytes."),
+            Cause.OUT_OF_MEMORY,
+            70,
+        ),
         (NonFiniteError("loss nan at step 3"), Cause.NON_FINITE, 71),
         (Ordered(Cause.PREEMPTED, "Stopped by SIGTERM"), Cause.PREEMPTED, 73),
         (StorageError("disk"), Cause.HOST_ERROR, 74),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,20 @@ def test_sigterm_before_the_first_step_ends_at_once(uninterrupted, tmp_path, pha
     assert observer.of("step") == []
     assert observer.finished.step == 0
     assert observer.committed() == []
+
+
+def test_sigterm_while_libraries_load_ends_at_once(uninterrupted, tmp_path, monkeypatch):
+    never = threading.Event()
+
+    def load(_):
+        interrupt()
+        never.wait(60)
+
+    monkeypatch.setattr("trainer.attempt.importlib", types.SimpleNamespace(import_module=load))
+    observer = Observer()
+    assert live(uninterrupted[0], tmp_path, observer) == 73
+    never.set()
+    assert observer.finished.message == "Stopped by SIGTERM before it had begun."
 
 
 def test_sigkill_costs_what_came_after_the_last_committed_checkpoint(uninterrupted, tmp_path):
