@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.contract.strategies import configs, documents, json_values, sites, valid_documents
 from vishwamai.contract.config import TrainingConfig
