@@ -151,6 +151,7 @@ class LocalLauncher:
             attempt=attempt,
             reports_url=f"{self._base_url}/jobs/{job_id}/reports",
             reports_token_file=self._token_file(job_id),
+            metrics_port=0,  # any free one; the trainer logs which
         )
 
     def _inherited(self) -> dict[str, str]:
