@@ -18,7 +18,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from trainer.batch import Batch
+from trainer.batch import Array, Batch
 from trainer.losses import cross_entropy
 from trainer.mesh import BATCH_AXES, Sharding, batch_sharding, replicated
 from trainer.model import Computation, Decoder, Description, Params, describe, init_params
@@ -103,7 +103,7 @@ def make_eval_step(job: ResolvedJob, mesh: Mesh) -> EvalStep:
     return jax.jit(lambda params, batch: loss(params, batch, None), out_shardings=replicated(mesh))
 
 
-def make_next_token_logits(job: ResolvedJob, mesh: Mesh) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
+def make_next_token_logits(job: ResolvedJob, mesh: Mesh) -> Callable[[Params, Array, Array], jax.Array]:
     """The compiled (params, tokens [B, T], lengths [B]) -> float32 [B, V]: logits of the token after each prompt.
 
     Row b's prompt is its first lengths[b] >= 1 tokens; what follows them is ignored. B must split over data and fsdp.
