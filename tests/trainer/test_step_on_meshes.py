@@ -14,7 +14,10 @@ from trainer.mesh import make_mesh
 from trainer.step import abstract_state, init_state, make_eval_step, make_train_step, put_batch, state_shardings
 
 STEPS = 10
-BASE: dict[str, Any] = {"model": {"dropout_rate": 0.1, "num_kv_heads": 2}, "training": {"batch_size": 4, "grad_accum_steps": 2}}
+BASE: dict[str, Any] = {
+    "model": {"dropout_rate": 0.1, "num_kv_heads": 2},
+    "training": {"batch_size": 4, "grad_accum_steps": 2},
+}
 MESHES: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "data": ({"data": 8}, {}),
     "fsdp": ({"fsdp": 8}, {"weight_axes": ["fsdp"], "remat": "full"}),
