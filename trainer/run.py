@@ -153,6 +153,8 @@ class Run:
         self._reporter.phase("training", self.step)
 
     def _save_if_due(self) -> None:
+        if self._is_done():
+            return  # saved by _finish, or the run fails
         every = self._config.logging.save_every
         if self._orders.take_save() or (every and self.step % every == 0):
             try:

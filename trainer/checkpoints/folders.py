@@ -45,6 +45,13 @@ def prepare(directory: Path) -> None:
         raise UserError(f"{message}: make it writable, or set checkpoint.directory to another folder") from error
 
 
+def check_space(directory: Path, needed: int) -> None:
+    """Raises OSError when `needed` bytes do not fit: a disk that fills up halfway makes a failure of many words."""
+    disk = shutil.disk_usage(directory)
+    if disk.total and disk.free < needed:  # some network folders say 0 of 0
+        raise OSError(errno.ENOSPC, f"No space left for its {needed:,} bytes", str(directory))
+
+
 def committed_steps(directory: Path) -> list[int]:
     """Steps of the committed checkpoints, ascending."""
     return sorted(int(path.parent.name) for path in directory.glob(f"*/{COMMITTED}") if _is_step(path.parent.name))

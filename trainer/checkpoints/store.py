@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +128,7 @@ class Checkpoints:
             self._leave(step, "saved anew")
         began = time.monotonic()
         try:
+            folders.check_space(self._directory, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             items = _Items(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra))
             self._orbax.save(path, args=items)
         except Exception as error:
@@ -147,7 +149,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._committer.shutdown()
-            self._orbax.close()
+            with suppress(Exception):  # of a save that failed, which was told when it did
+                self._orbax.close()
 
     def restore(self, abstract_state: Any) -> Restored | None:
         """Reads the checkpoint that checkpoint.restore asks for; None when the run starts from scratch.

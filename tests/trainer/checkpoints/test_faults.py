@@ -41,6 +41,26 @@ class TestFullDisk:
             self.save_and_wait(checkpoints, state)
         self.assert_only_10_is_left(recorder, checkpoints)
 
+    def test_a_state_that_will_not_fit_is_not_begun(self, recorder, monkeypatch, capfd):
+        checkpoints = recorder.save(10)
+        usage = shutil.disk_usage(recorder.directory)._replace(free=500)
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _: usage)
+            with pytest.raises(StorageError, match=r"No space left for its [1-9],\d\d\d bytes \(500 bytes are free"):
+                self.save_and_wait(checkpoints, make_state(20))
+        self.assert_only_10_is_left(recorder, checkpoints)
+        assert capfd.readouterr().err == ""
+
+    def test_what_orbax_repeats_when_it_is_closed_is_no_news(self, recorder, monkeypatch):
+        checkpoints = recorder.save(10)
+
+        def fail(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("orbax.checkpoint.AsyncCheckpointer.close", fail)
+            checkpoints.close()
+
     def test_no_space_is_left_when_the_commit_is_written(self, recorder, monkeypatch):
         checkpoints = recorder.save(10)
 

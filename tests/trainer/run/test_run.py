@@ -240,6 +240,7 @@ def test_when_the_last_save_fails_the_run_fails_as_the_hosts_fault(uninterrupted
     assert str(tmp_path / "checkpoints") in observer.finished.message
     assert "No space left on device" in observer.finished.message
     assert observer.committed() == [4, 8]
+    assert [event.step for event in observer.of("checkpoint") if event.action == "failed"] == [12]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(uninterrupted, tmp_path):
