@@ -103,6 +103,7 @@ class Attempt:
         _LOG.info("metrics at http://127.0.0.1:%d/metrics, progress at /status", server.port)
 
     def _train(self, reporter: Reporter) -> str:
+        reporter.phase("starting", 0)
         try:
             # Brings jax, whose devices are chosen by now. Seconds on a quiet machine, a minute on a busy one.
             program = self._orders.wait_for(lambda: importlib.import_module("trainer.run"))

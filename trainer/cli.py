@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
-from vishwamai.contract.resolve import resolve
 
 from trainer.attempt import Attempt
 from trainer.devices import detect_platform, prepare_devices
@@ -17,6 +16,7 @@ from trainer.errors import TrainerError, UserError
 from vishwamai.contract.environment import TrainerEnvironment
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import Platform, ResolvedJob, SiteDefaults
 from vishwamai.contract.states import CAUSES
 

@@ -80,7 +80,6 @@ class Run:
                 self._checkpoints.close()
 
     def _prepare(self) -> None:
-        self._reporter.phase("starting", 0)
         self._mesh = make_mesh(self._job)
         self._data = self._orders.wait_for(lambda: open_data(self._job))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []

@@ -29,8 +29,8 @@ class Journal(Sink):
         self._log = LineFile(folder / LOG)
 
     def resume(self, step: int) -> None:
-        """Forgets metrics beyond `step`, the step training goes on from."""
-        self._metrics.keep(lambda line: _step(line) <= step)
+        """Forgets metrics beyond `step`, the step training goes on from, and what a crash of the machine left in them."""
+        self._metrics.keep(lambda line: _step(line) in range(step + 1))
 
     def receive(self, event: AnyEvent) -> None:
         """Steps and evaluations go to metrics.jsonl, all else to log.jsonl, the sample also to sample.txt."""
@@ -94,5 +94,8 @@ def _line(event: AnyEvent, attempt: int) -> bytes:
     return (json.dumps(ordered | fields | {"attempt": attempt}, ensure_ascii=False) + "\n").encode()
 
 
-def _step(line: bytes) -> int:
-    return int(json.loads(line)["step"])
+def _step(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

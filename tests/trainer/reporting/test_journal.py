@@ -42,6 +42,8 @@ def test_a_new_life_forgets_the_steps_it_will_take_again(tmp_path):
     for step in (1, 2, 3, 4):
         first.receive(step_event(step, loss=float(step)))
     first.receive(eval_event(2))
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\0\0\0\n[1]\nnull\n")  # the machine crashed
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "st')  # killed while writing
     first.close()

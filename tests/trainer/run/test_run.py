@@ -111,6 +111,7 @@ def test_sigterm_while_libraries_load_ends_at_once(uninterrupted, tmp_path, monk
     assert live(uninterrupted[0], tmp_path, observer) == 73
     never.set()
     assert observer.finished.message == "Stopped by SIGTERM before it had begun."
+    assert [event.phase for event in observer.of("phase")] == ["starting"]
 
 
 def test_sigkill_costs_what_came_after_the_last_committed_checkpoint(uninterrupted, tmp_path):
