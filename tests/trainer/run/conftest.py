@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from tests.trainer.reporting.control_planes import planes
@@ -5,6 +7,15 @@ from tests.trainer.run.compiling import compile_once
 from tests.trainer.run.lives import Observer, live, small_job
 
 __all__ = ["compile_once", "planes"]
+
+
+@pytest.fixture(autouse=True)
+def abandoned_work_ends():
+    """An ended run leaves its compilation behind, which a trainer's process does not outlive; this one does."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "interruptible":
+            thread.join(60)
 
 
 @pytest.fixture(scope="session")
