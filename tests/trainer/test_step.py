@@ -21,6 +21,7 @@ from trainer.step import (
     make_train_step,
     put_batch,
     seed_keys,
+    state_shardings,
 )
 
 TRAINING = {"learning_rate": 1e-2, "warmup_steps": 5, "max_steps": 60}
@@ -43,7 +44,8 @@ def compiled(dropout_rate=0.0):
 
 def train(step, job, mesh, batches, state=None):
     """The last state and every step's metrics, on the host."""
-    state = start() if state is None else state
+    # In its place from the first step on, or the second step would be compiled anew.
+    state = jax.device_put(start() if state is None else state, state_shardings(job, mesh))
     history = []
     for batch in batches:
         state, metrics = step(state, put_batch(batch, mesh))

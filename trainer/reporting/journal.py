@@ -29,7 +29,7 @@ class Journal(Sink):
         self._log = LineFile(folder / LOG)
 
     def resume(self, step: int) -> None:
-        """Forgets metrics beyond `step`, the step training goes on from, and lines that a crash of the machine spoilt."""
+        """Forgets metrics beyond `step`, where training goes on, and lines that a crash of the machine spoilt."""
         self._metrics.keep(lambda line: _step(line) in range(step + 1))
 
     def receive(self, event: AnyEvent) -> None:
