@@ -84,6 +84,8 @@ class Run:
         self._data = self._orders.wait_for(lambda: open_data(self._job))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
         self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
+        if self._config.logging.eval_every and not self._evaluator.has_text:
+            _LOG.warning("no text is held out, so nothing is evaluated: name some in data.eval, or raise eval_fraction")
 
     def _restore(self) -> None:
         """Takes up the newest checkpoint: the state, and what was kept beside it."""

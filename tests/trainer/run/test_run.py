@@ -295,3 +295,14 @@ def test_an_attempt_that_another_has_replaced_stops_without_saving(tmp_path, pla
     assert code == 75
     assert observer.committed() == []
     assert "Another attempt" in observer.finished.message
+
+
+def test_a_run_with_nothing_held_out_says_that_it_is_not_evaluated(tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("ab")
+    observer = Observer()
+    assert live(small_job(tmp_path, data={"train": [str(short)]}), tmp_path / "output", observer) == 0
+    assert observer.of("eval") == []
+    (warning,) = (event for event in observer.of("log") if event.level == "warning")
+    assert "no text is held out" in warning.message
+    assert "data.eval" in warning.message
