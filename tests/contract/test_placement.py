@@ -255,8 +255,8 @@ def test_hardware_that_does_not_exist(tpu: dict[str, Any], pointer: str, words: 
 
 
 def test_the_accepted_cores_are_accepted():
-    for count in str(refused({"tpu_cores": 3}).accepted).split(", "):
-        job({"tpu_cores": int(count)})
+    counts = [int(count) for count in str(refused({"tpu_cores": 3}).accepted).split(", ")]
+    assert [job({"tpu_cores": count}).effective.tpu.tpu_cores for count in counts] == counts
 
 
 def test_a_local_site_rehearses_the_slice():
