@@ -2,7 +2,14 @@
 
 import pytest
 
-from vishwamai.contract.accelerators import accelerator_list, find_generation, generations, slice_for, slices
+from vishwamai.contract.accelerators import (
+    Generation,
+    accelerator_list,
+    find_generation,
+    generations,
+    slice_for,
+    slices,
+)
 from vishwamai.contract.problems import InvalidConfig
 
 
@@ -31,6 +38,18 @@ def test_a_chip(
     assert generation.peak_bf16_flops == bf16
     assert generation.peak_fp8_flops == fp8
     assert generation.dimensions == dimensions
+
+
+@pytest.mark.parametrize("generation", generations(), ids=lambda generation: generation.name)
+def test_the_compilers_figures_agree_with_the_published_ones(generation: Generation):
+    peak = generation.peak_bf16_flops / generation.devices_per_chip / generation.clock_hz
+    # A product never beats the units, and a large one keeps them busy for more than four fifths of the time.
+    assert 0.8 < generation.matmul_flops_per_cycle / peak < 1.0
+    # A whole number of matrix units, to the digits of the published rate.
+    units = peak / (2 * generation.mxu_side**2)
+    assert units == pytest.approx(round(units), rel=0.005)
+    # The runtime keeps less than a tenth of the memory.
+    assert 0.9 < generation.compiler_hbm_bytes / generation.hbm_bytes_per_device < 1.0
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,14 @@ class Generation:
     peak_int8_flops: float | None
     peak_fp8_flops: float | None
     """Equal to the bfloat16 rate where FP8 has no units of its own; None where it is not offered at all."""
+    clock_hz: float
+    """Nominal."""
+    mxu_side: int
+    """Rows and columns of a matrix unit; operands are padded to it."""
+    matmul_flops_per_cycle: float
+    """What one JAX device reaches on a large bfloat16 product, by the TPU compiler's own estimate."""
+    compiler_hbm_bytes: int
+    """Memory of one JAX device that the compiler may use."""
     multi_slice: bool
     machines: tuple[Machine, ...]
 

@@ -1,0 +1,109 @@
+"""What a plan says: whether a job's step fits a slice, and what it costs there, by the TPU compiler's own reckoning."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vishwamai.contract.base import Value
+from vishwamai.contract.resolved import Decision, Mesh
+
+Pass = Literal["forward", "recompute", "backward", "outside"]
+"""Which part of the gradient an operation serves; "recompute" is forward work done again in the backward pass, and
+"outside" what serves none of them: the update, metrics, the compiler's own copies."""
+
+CostKind = Literal[
+    "matmul",
+    "kernel",
+    "collective",
+    "optimizer",
+    "gather_scatter",
+    "copy",
+    "other",
+    "collective_async",
+    "copy_async",
+    "between_slices",
+]
+BESIDE: frozenset[CostKind] = frozenset({"collective_async", "copy_async", "between_slices"})
+"""Kinds that run beside the compute: reported, and not part of the total."""
+
+
+class PlanMemory(Value):
+    """Bytes in the high-bandwidth memory of one device."""
+
+    arguments: int | None = Field(None, description="State and batch going in; null when the compiler gave up.")
+    outputs: int | None = Field(None, description="New state and metrics.")
+    aliased: int | None = Field(None, description="Outputs that take the place of arguments.")
+    temporaries: int | None = Field(None, description="Activations, gradients and the rest of the step's own.")
+    program: int | None = Field(None, description="The program's code.")
+    required: int = Field(description="arguments + outputs - aliased + temporaries, or what the compiler asked for.")
+    available: int = Field(description="What the compiler may use.")
+
+    @property
+    def headroom(self) -> int:
+        """Bytes left; negative: by how much it does not fit."""
+        return self.available - self.required
+
+
+class CostShare(Value):
+    """Cycles of one kind of work or one part of the program."""
+
+    name: str
+    cycles: int
+    share: float = Field(description="Of the step's cycles; of work beside the compute, what it would be.")
+    bytes: int = Field(0, description="Moved, where work is counted by bytes.")
+
+
+class OperationCost(Value):
+    """One operation of the compiled step."""
+
+    name: str = Field(description="In the compiled program.")
+    part: str = Field(description="Function of the trainer that it comes from, such as 'model.layers Mlp.__call__'.")
+    which: Pass
+    kind: CostKind
+    cycles: int = Field(description="Of a step.")
+    share: float
+    times: int = Field(description="Executions in a step.")
+    how: str = Field(description="Where the figure comes from.")
+    op_name: str = Field(description="JAX's own path to it.")
+
+
+class PlanCost(Value):
+    """Static cost of a step on one device. It compares programs for one TPU; it is not a measured time."""
+
+    cycles_per_step: int
+    cycles_per_token: float = Field(description="By the tokens of one device.")
+    step_seconds: float = Field(description="At the nominal clock.")
+    tokens_per_second: float = Field(description="Of all devices, at the nominal clock.")
+    mfu: float = Field(description="Model FLOPs / (cycles x the rate of a large matrix product).")
+    ideal_cycles: int = Field(description="Model FLOPs at the rate of a large matrix product.")
+    model_flops_per_token: float = Field(
+        description="6 x weights of matrix products + 12 x width x mean keys seen, over layers."
+    )
+    kinds: list[CostShare] = Field(description="By kind of work, the dearest first.")
+    beside: list[CostShare] = Field(description="Work beside the compute, not part of cycles_per_step.")
+    parts: list[CostShare] = Field(description="By part of the program, the dearest first.")
+    operations: list[OperationCost] = Field(description="The dearest operations.")
+
+
+class Plan(Value):
+    """A job's step, compiled for a slice."""
+
+    version: Literal[1] = 1
+    accelerator: str
+    topology: str
+    num_slices: int
+    devices: int
+    mesh: Mesh
+    parameters: int
+    tokens_per_step: int
+    tokens_per_device: int = Field(description="Tokens of a step / devices.")
+    fits: bool
+    memory: PlanMemory
+    cost: PlanCost | None = Field(None, description="Null when it does not fit.")
+    advice: list[str] = Field(description="Settings that would lower the memory, when it does not fit.")
+    decisions: list[Decision] = Field(
+        description="Settings that this slice decides otherwise than the config's own would."
+    )
+    notes: list[str] = Field(description="What the figures leave out or assume.")
+    versions: dict[str, str] = Field(description="jax and libtpu.")
+    compile_seconds: float
