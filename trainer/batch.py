@@ -17,7 +17,5 @@ class Batch(NamedTuple):
     """int32 ids of the next tokens."""
     segments: Array
     """int32 number of the document within the window, from 1; 0 marks padding. Attention never crosses documents."""
-    positions: Array
-    """int32 position within the document, from 0."""
     weights: Array
     """float32: 1 where the target counts in the loss, 0 in padding."""

@@ -20,6 +20,11 @@ class NonFiniteError(TrainerError):
 
     cause = Cause.NON_FINITE
 
+    def __init__(self, message: str, first_step: int | None = None) -> None:
+        """`first_step`: the first of the bad steps in a row."""
+        super().__init__(message)
+        self.first_step = first_step
+
 
 class StorageError(TrainerError):
     """A folder or disk failed; what was committed before is safe."""

@@ -1,9 +1,12 @@
 """Devices as a mesh, and the one table that says what each mesh axis splits.
 
-Arrays name their axes by meaning ("embed", "heads", "batch", ...). `sharding_rules` maps those logical axes to mesh
-axes: batch over data and fsdp, sequence over sequence, heads, MLP and vocabulary over model, and the weights' embed
-axis over whatever the job splits its weights by. Everything else about distribution follows from that table: XLA's
-partitioner inserts the collectives.
+Weights name their axes by meaning ("embed", "heads", ...). `sharding_rules` maps those logical axes to mesh axes: heads,
+MLP and vocabulary over model, and the weights' embed axis over whatever the job splits its weights by. Batches are
+split by sequences over data and fsdp, and by tokens over sequence.
+
+The step computes device by device (`jax.shard_map`), so every collective stands in the code: weights are gathered and
+gradients reduced in gradients.py, partial products are summed over `model` where a projection ends in the residual
+stream, and keys and values are gathered over `sequence` in attention.
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,8 @@ from vishwamai.contract.resolved import MESH_AXES, ResolvedJob
 
 Rules = dict[str, tuple[str, ...]]
 BATCH_AXES = ("data", "fsdp")
+TOKEN_AXES = ("data", "fsdp", "sequence")
+"""Axes whose devices work on different tokens: what each of them sums, all of them must add up."""
 
 
 def make_mesh(job: ResolvedJob, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -49,16 +54,13 @@ def _device_grid(devices: Sequence[jax.Device], shape: tuple[int, ...], slices: 
 def sharding_rules(job: ResolvedJob) -> Rules:
     """Mesh axes that split each logical axis; () keeps it whole."""
     return {
-        # activations
-        "batch": BATCH_AXES,
-        "sequence": ("sequence",),
-        # weights, and activations made from them
         "heads": ("model",),
         "kv_heads": ("model",),
         "mlp": ("model",),
         "vocab": ("model",),
         "embed": tuple(axis for axis in job.execution.weight_axes if axis != "model"),
-        "head_dim": (),
+        "heads_bias": ("model",),
+        "kv_heads_bias": ("model",),
         "layers": (),
         "norm": (),
     }
@@ -76,36 +78,31 @@ class Sharding:
         """The job's rules on a mesh."""
         return cls(mesh, sharding_rules(job))
 
-    def named(self, axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
-        """Where an array of this shape lives; `axes` names each dimension, None keeps one whole.
+    def spec(self, axes: Sequence[str], shape: Sequence[int]) -> PartitionSpec:
+        """How the mesh splits a weight of this shape; `axes` names each dimension.
 
-        A mesh axis that does not divide a dimension of a weight leaves it whole: small or odd weights are cheaper
-        copied than padded. Batch and sequence must divide, because uneven shares would leave devices idle.
+        A mesh axis that does not divide a dimension leaves it whole: small or odd weights are cheaper copied than
+        padded.
         """
-        spec = PartitionSpec(*(self._split(axis, size) for axis, size in zip(axes, shape, strict=True)))
-        return NamedSharding(self.mesh, spec)
+        return PartitionSpec(*(self._split(axis, size) for axis, size in zip(axes, shape, strict=True)))
 
-    def _split(self, axis: str | None, size: int) -> tuple[str, ...] | None:
+    def _split(self, axis: str, size: int) -> tuple[str, ...] | None:
         chosen: tuple[str, ...] = ()
         parts = 1
-        for mesh_axis in self.rules[axis] if axis else ():
+        for mesh_axis in self.rules[axis]:
             devices = self.mesh.shape[mesh_axis]
-            if devices == 1:
-                continue
-            if size % (parts * devices) == 0:
+            if devices > 1 and size % (parts * devices) == 0:
                 chosen, parts = (*chosen, mesh_axis), parts * devices
-            elif axis in ("batch", "sequence"):
-                raise UserError(f"{axis} of {size} does not split over the {devices} devices of mesh axis {mesh_axis}")
         return chosen or None
 
-    def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
-        """Asks the partitioner to place an intermediate value by its logical axes."""
-        return jax.lax.with_sharding_constraint(x, self.named(axes, x.shape))
+
+BATCH_SPEC = PartitionSpec(BATCH_AXES, "sequence")
+"""How a batch's [sequences, tokens] fields are split."""
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where a batch's [sequences, tokens] fields live."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES, "sequence"))
+    return NamedSharding(mesh, BATCH_SPEC)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,5 +1,6 @@
 """Collects what steps tell and how long they take, without making the host wait for each of them."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,17 @@ from trainer.step import StepMetrics
 from vishwamai.contract.reports import StepEvent
 from vishwamai.contract.states import CAUSES, Cause
 
+_LOG = logging.getLogger(__name__)
+
 
 class Meter:
     """Metrics since the last logged step, read from the device only when they are wanted."""
 
-    def __init__(self, tokens: int = 0) -> None:
+    def __init__(self, tokens: int = 0, *, max_bad_steps: int = 1) -> None:
+        """`max_bad_steps`: so many in a row end the run (trainer/loss_scale.py says what a bad step is)."""
         self.tokens = tokens
         """Trained on since the run began, up to the last `settle`."""
+        self._max_bad_steps = max_bad_steps
         self._unread: list[tuple[int, StepMetrics]] = []
         self._newest: StepMetrics | None = None
         self._began_at = time.perf_counter()
@@ -33,16 +38,25 @@ class Meter:
         self._data_wait += data_wait
 
     def settle(self) -> None:
-        """Waits for all steps so far. Raises NonFiniteError naming the first whose loss is no number."""
+        """Waits for all steps so far. Raises NonFiniteError after too many bad ones in a row, naming the first."""
         unread, self._unread = self._unread, []
         for step, metrics in zip((step for step, _ in unread), jax.device_get([m for _, m in unread]), strict=True):
-            if not metrics.finite:
-                raise NonFiniteError(
-                    f"Loss {float(metrics.loss)} and gradient norm {float(metrics.grad_norm)} at step {step}: "
-                    f"the weights of that step were not saved. {CAUSES[Cause.NON_FINITE].hint}"
-                )
-            self.tokens += round(float(metrics.tokens))
+            if metrics.finite:
+                self.tokens += round(float(metrics.tokens))
+            else:
+                self._answer(step, metrics)
             self._newest = metrics
+
+    def _answer(self, step: int, metrics: StepMetrics) -> None:
+        what = f"Loss {float(metrics.loss)} and gradient norm {float(metrics.grad_norm)} at step {step}"
+        bad = int(metrics.health.bad)
+        if bad >= self._max_bad_steps:
+            many = f", the last of {bad} such steps in a row" if bad > 1 else ""
+            raise NonFiniteError(
+                f"{what}{many}: the weights of that step were not saved. {CAUSES[Cause.NON_FINITE].hint}", step - bad + 1
+            )
+        scale = f"; the loss scale is now {float(metrics.health.scale):g}" if not bad else ""
+        _LOG.warning("%s: the step is skipped, the %d. of this run%s", what, int(metrics.health.skipped), scale)
 
     def read(self, step: int) -> StepEvent:
         """Waits for the steps and sums up those since the last reading."""

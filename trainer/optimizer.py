@@ -12,7 +12,11 @@ at s = W - 1, and from there goes down to peak * min_learning_rate_ratio exactly
     linear, cosine   over all the remaining updates
     wsd              stays at the peak, then falls linearly over the last decay_fraction of max_steps (Hu et al. 2024)
     constant         stays at the peak
+
+Moments may be kept in bfloat16: half their memory, and updates smaller than 1/256 of a moment are lost.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,14 +50,23 @@ def make_optimizer(training: TrainingSection, decayed: Params | None) -> optax.G
     """Clipping, then AdamW; `decayed` is True for each parameter that decays, None when all do."""
     adam = training.optimizer
     clip = optax.clip_by_global_norm(training.max_grad_norm) if training.max_grad_norm else optax.identity()
+    moments = optax.scale_by_adam(b1=adam.beta1, b2=adam.beta2, eps=adam.epsilon)
     return optax.chain(
         clip,
-        optax.adamw(
-            learning_rate(training),
-            b1=adam.beta1,
-            b2=adam.beta2,
-            eps=adam.epsilon,
-            weight_decay=training.weight_decay,
-            mask=decayed,
-        ),
+        moments if adam.state_dtype == "float32" else _kept_in(jnp.dtype(adam.state_dtype), moments),
+        optax.add_decayed_weights(training.weight_decay, decayed),
+        optax.scale_by_learning_rate(learning_rate(training)),
     )
+
+
+def _kept_in(dtype: jnp.dtype, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same transformation, its float state kept in another number format and updated in float32."""
+
+    def cast(state: Any, to: jnp.dtype) -> Any:
+        return jax.tree.map(lambda x: x.astype(to) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = inner.update(updates, cast(state, jnp.dtype(jnp.float32)), params)
+        return updates, cast(state, dtype)
+
+    return optax.GradientTransformation(lambda params: cast(inner.init(params), dtype), update)

@@ -15,11 +15,13 @@ import jax
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.data import open_data
+from trainer.diagnosis import first_bad_layer
 from trainer.early_stopping import EarlyStopping
 from trainer.effective import effective_settings
-from trainer.errors import StorageError
+from trainer.errors import NonFiniteError, StorageError
 from trainer.evaluate import Evaluator
 from trainer.generate import sample
+from trainer.huggingface.start import initial_params
 from trainer.mesh import make_mesh
 from trainer.meter import Meter
 from trainer.orders import Ordered, Orders
@@ -32,6 +34,7 @@ from trainer.step import (
     make_eval_step,
     make_train_step,
     put_batch,
+    state_from_params,
 )
 from vishwamai.contract.reports import EffectiveEvent
 from vishwamai.contract.resolved import ResolvedJob
@@ -75,6 +78,8 @@ class Run:
             return self._finish()
         except Ordered as order:
             raise order.after(self._save_before_ending()) from None
+        except NonFiniteError as error:
+            raise self._diagnosed(error) from None
         finally:
             with suppress(StorageError):  # told when it happened
                 self._checkpoints.close()
@@ -94,12 +99,12 @@ class Run:
         restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
         extra: dict[str, Any] = {}
         if restored is None:
-            self._state: TrainState = self._orders.wait_for(lambda: init_state(self._job, self._mesh))
+            self._state: TrainState = self._orders.wait_for(self._first_state)
         else:
             self._state, self.step, extra = restored.state, restored.step, restored.extra
         self._evaluated: int = extra.get("evaluated", 0)
         self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
-        self._meter = Meter(extra.get("tokens", 0))
+        self._meter = Meter(extra.get("tokens", 0), max_bad_steps=self._config.training.max_bad_steps)
         self._reporter.resume(self.step)
         facts = self._data.facts()
         for name, value in extra.get("data", {}).items():
@@ -107,6 +112,12 @@ class Run:
                 _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
         settings = effective_settings(self._job, self._mesh, facts, self._state.params, resumed_from=self.step or None)
         self._reporter.tell(EffectiveEvent(time=now(), settings=settings))
+
+    def _first_state(self) -> TrainState:
+        """Drawn at random, or imported."""
+        if self._config.checkpoint.init_from is None:
+            return init_state(self._job, self._mesh)
+        return state_from_params(self._job, self._mesh, initial_params(self._job))
 
     def _compile(self) -> None:
         """Compiles the step ahead of its first use, so that an order to end need not wait for it."""
@@ -192,6 +203,14 @@ class Run:
         self._save()
         self._checkpoints.wait()
         return f"at step {self.step}, which is saved"
+
+    def _diagnosed(self, error: NonFiniteError) -> NonFiniteError:
+        """The same end, naming the first bad layer if the job asks for it."""
+        if not self._config.training.find_bad_layer or error.first_step is None:
+            return error
+        batch = self._fetch(error.first_step)  # bad steps changed nothing, so the weights are still those before it
+        found = self._orders.wait_for(lambda: first_bad_layer(self._job, self._mesh, self._state.params, batch))
+        return NonFiniteError(f"{error} {found}", error.first_step)
 
     def _finish(self) -> str:
         """Saves the last step for certain, and lets the model write something."""

@@ -6,7 +6,7 @@ A step's [sequences_per_step, T] tokens are visited in `accumulation` micro-batc
 up and divided once by all weights, so that a step's result does not depend on how its tokens fall into micro-batches.
 
 Nothing here talks to the host: a step is one compiled program on the whole mesh. Its dropout follows from (seed, step)
-alone, so a resumed run repeats what the first one would have done.
+and a token's place in the step alone, so a resumed run repeats what the first one would have done, on any mesh.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
-from trainer.batch import Array, Batch
-from trainer.losses import cross_entropy
-from trainer.mesh import BATCH_AXES, Sharding, batch_sharding, replicated
-from trainer.model import Computation, Decoder, Description, Params, describe, init_params
+from trainer.batch import Batch
+from trainer.gradients import Sums, make_gradients, make_summed_loss
+from trainer.loss_scale import Health, after_step, healthy
+from trainer.mesh import Sharding, batch_sharding, replicated
+from trainer.model import Params, describe, init_params
 from trainer.optimizer import learning_rate, make_optimizer
 from vishwamai.contract.resolved import ResolvedJob
 
@@ -33,6 +33,8 @@ class TrainState(NamedTuple):
     """int32 scalar: optimizer steps done."""
     params: Params
     opt_state: Any
+    health: Any
+    """Loss scale and counts of skipped steps, trainer.loss_scale.Health."""
 
 
 class StepMetrics(NamedTuple):
@@ -46,11 +48,14 @@ class StepMetrics(NamedTuple):
     tokens: jax.Array
     """Sum of the batch's weights: tokens that counted."""
     finite: jax.Array
-    """False: loss, gradients or new weights are not numbers, and weights and optimizer were left as they were."""
+    """False: loss, gradients or new weights are not numbers. Of the first two nothing is kept, of weights and moments
+    each stays as it was whose new value is no number."""
+    health: Health
+    """After the step."""
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
-EvalStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
+EvalStep = Callable[[Params, Batch], Sums]
 
 
 def make_train_step(job: ResolvedJob, mesh: Mesh) -> TrainStep:
@@ -58,40 +63,44 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> TrainStep:
 
     The state given is consumed: its buffers become the new state's.
     """
-    description = describe(job.effective.model)
-    optimizer = make_optimizer(job.effective.training, description.matrices())
+    optimizer = make_optimizer(job.effective.training, describe(job.effective.model).matrices())
     schedule = learning_rate(job.effective.training)
-    shardings = state_shardings(job, mesh)
-    summed_loss = jax.value_and_grad(_make_loss(job, mesh, description), has_aux=True)
+    gradients_of = make_gradients(job, mesh)
     _, dropout_key = seed_keys(job.effective.run.seed)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        micro_batches = _split(batch, job.batch.accumulation, mesh)
-        keys = jax.random.split(jax.random.fold_in(dropout_key, state.step), job.batch.accumulation)
-
-        def accumulate(sums: Any, micro: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-            (loss, weight), gradients = summed_loss(state.params, *micro)
-            gradients = jax.lax.with_sharding_constraint(gradients, shardings.params)
-            return jax.tree.map(jnp.add, sums, (loss, weight, gradients)), None
-
-        nothing = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        (loss, weight, gradients), _ = jax.lax.scan(accumulate, nothing, (micro_batches, keys))
-        share = 1.0 / jnp.maximum(weight, 1.0)
-        loss, gradients = loss * share, jax.tree.map(lambda gradient: gradient * share, gradients)
+        key = jax.random.bits(jax.random.fold_in(dropout_key, state.step), (2,))
+        sums, gradients = gradients_of(state.params, batch, key, state.health.scale)
+        share = 1.0 / jnp.maximum(sums.weight, 1.0)
+        loss = sums.loss * share
+        gradients = jax.tree.map(lambda gradient: gradient * (share / state.health.scale), gradients)
+        grad_norm = optax.tree.norm(gradients)
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
-        grad_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        finite &= jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
-        )
-        metrics = StepMetrics(loss, grad_norm, schedule(state.step), weight, finite)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        (params, opt_state), sound = _accept(finite, (params, opt_state), (state.params, state.opt_state))
+        health = after_step(state.health, job.precision, loss, finite & sound)
+        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite & sound, health)
+        return TrainState(state.step + 1, params, opt_state, health), metrics
 
+    shardings = state_shardings(job, mesh)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+
+
+def _accept(finite: jax.Array, new: Any, old: Any) -> tuple[Any, jax.Array]:
+    """The new values where the step is finite and they are numbers, else the old; and whether all of them are.
+
+    Judged value by value, so that each is still updated in place, in one pass over memory.
+    """
+    leaves, tree = jax.tree.flatten(new)
+    numbers = [jnp.isfinite(leaf) for leaf in leaves]
+    kept = [
+        jnp.where(finite & is_number, leaf, before)
+        for leaf, is_number, before in zip(leaves, numbers, jax.tree.leaves(old), strict=True)
+    ]
+    return jax.tree.unflatten(tree, kept), jnp.stack([is_number.all() for is_number in numbers]).all()
 
 
 def make_eval_step(job: ResolvedJob, mesh: Mesh) -> EvalStep:
@@ -99,40 +108,31 @@ def make_eval_step(job: ResolvedJob, mesh: Mesh) -> EvalStep:
 
     Batch fields are [sequences_per_micro_batch, T].
     """
-    loss = _make_loss(job, mesh, describe(job.effective.model))
-    return jax.jit(lambda params, batch: loss(params, batch, None), out_shardings=replicated(mesh))
-
-
-def make_next_token_logits(job: ResolvedJob, mesh: Mesh) -> Callable[[Params, Array, Array], jax.Array]:
-    """The compiled (params, tokens [B, T], lengths [B]) -> float32 [B, V]: logits of the token after each prompt.
-
-    Row b's prompt is its first lengths[b] >= 1 tokens; what follows them is ignored. B must split over data and fsdp.
-    """
-    graph, how = describe(job.effective.model).graph, computation(job, mesh)
-
-    def next_token_logits(params: Params, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-        decoder: Decoder = nnx.merge(graph, params)
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        segments = (positions < lengths[:, None]).astype(jnp.int32)
-        hidden = decoder(tokens, positions, segments, how)
-        return decoder.logits(hidden[jnp.arange(tokens.shape[0]), lengths - 1], how)
-
-    return jax.jit(next_token_logits, out_shardings=replicated(mesh))
+    return jax.jit(make_summed_loss(job, mesh), out_shardings=replicated(mesh))
 
 
 def init_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
     """A fresh state, made in place on the mesh; its values do not depend on the mesh."""
-    optimizer = make_optimizer(job.effective.training, describe(job.effective.model).matrices())
     init_key, _ = seed_keys(job.effective.run.seed)
+    return _made(job, mesh, lambda: _fresh(job, init_params(job.effective.model, init_key)))()
 
-    def init() -> TrainState:
-        params = init_params(job.effective.model, init_key)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
+def state_from_params(job: ResolvedJob, mesh: Mesh, params: Params) -> TrainState:
+    """The state of a run that starts from given weights, such as imported ones; they may lie on the host."""
+    placed = jax.device_put(params, state_shardings(job, mesh).params)
+    return _made(job, mesh, lambda placed: _fresh(job, placed))(placed)
+
+
+def _made(job: ResolvedJob, mesh: Mesh, make: Callable[..., TrainState]) -> Callable[..., TrainState]:
     # Runs once: on CPU, optimizing the random number generators takes far longer than running them.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    return jax.jit(init, out_shardings=state_shardings(job, mesh), compiler_options=options)()
+    return jax.jit(make, out_shardings=state_shardings(job, mesh), compiler_options=options)
+
+
+def _fresh(job: ResolvedJob, params: Params) -> TrainState:
+    optimizer = make_optimizer(job.effective.training, describe(job.effective.model).matrices())
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), healthy(job.precision))
 
 
 def abstract_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
@@ -143,19 +143,32 @@ def abstract_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
     )
 
 
+def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
+    """One step's batch as jax.ShapeDtypeStruct with shardings."""
+    shape = (job.batch.sequences_per_step, job.effective.model.max_seq_len)
+    dtypes = Batch(inputs=jnp.int32, targets=jnp.int32, segments=jnp.int32, weights=jnp.float32)
+    return Batch(*(jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh)) for dtype in dtypes))
+
+
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:
     """Where each part of the state lives: optimizer moments beside their parameters, counters everywhere."""
     description = describe(job.effective.model)
     optimizer = make_optimizer(job.effective.training, description.matrices())
-    params = description.shardings(Sharding.of(job, mesh))
+    params = jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec),
+        description.specs(Sharding.of(job, mesh)),
+        is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec),
+    )
+    shapes = _state_shapes(job)
     opt_state = optax.tree.map_params(
         optimizer,
         lambda _, place: place,
-        _state_shapes(job).opt_state,
+        shapes.opt_state,
         params,
         transform_non_params=lambda _: replicated(mesh),
     )
-    return TrainState(replicated(mesh), params, opt_state)
+    health = jax.tree.map(lambda _: replicated(mesh), shapes.health)
+    return TrainState(replicated(mesh), params, opt_state, health)
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
@@ -164,60 +177,14 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     return Batch(*(jax.make_array_from_callback(field.shape, place, field.__getitem__) for field in batch))
 
 
-def computation(job: ResolvedJob, mesh: Mesh) -> Computation:
-    """How the job computes a forward pass."""
-    return Computation(
-        dtype=jnp.dtype(job.precision.compute),
-        attention=job.execution.attention,
-        attention_block=job.execution.attention_block,
-        remat=job.execution.remat == "full",
-        sharding=Sharding.of(job, mesh),
-    )
-
-
 def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
     """Independent keys for initialization and for dropout."""
     init, dropout = jax.random.split(jax.random.key(seed))
     return init, dropout
 
 
-def _make_loss(
-    job: ResolvedJob, mesh: Mesh, description: Description
-) -> Callable[[Params, Batch, jax.Array | None], tuple[jax.Array, jax.Array]]:
-    """The summed loss of one micro-batch and the sum of its weights; dropout needs a key."""
-    how = computation(job, mesh)
-    shares = mesh.size // mesh.shape["model"]
-
-    def loss(params: Params, batch: Batch, dropout_key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        decoder: Decoder = nnx.merge(description.graph, params)
-        inputs, targets, segments, positions, weights = map(jnp.asarray, batch)
-        hidden = decoder(inputs, positions, segments, how, dropout_key)
-        chunk_tokens = job.execution.loss_chunk_tokens * shares
-        return cross_entropy(hidden, decoder.output_table(how), targets, weights, chunk_tokens=chunk_tokens)
-
-    return loss
-
-
-def _split(batch: Batch, count: int, mesh: Mesh) -> Batch:
-    """[S, T] -> [count, S / count, T]; micro-batch i takes sequences i, i + count, ...
-
-    Devices hold runs of neighbouring sequences, so this way each already has its part of every micro-batch.
-    """
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, BATCH_AXES, "sequence"))
-
-    def split(field: jax.Array) -> jax.Array:
-        S, T = field.shape
-        return jax.lax.with_sharding_constraint(field.reshape(S // count, count, T).swapaxes(0, 1), place)
-
-    return Batch(*(split(jnp.asarray(field)) for field in batch))
-
-
 def _state_shapes(job: ResolvedJob) -> TrainState:
-    description = describe(job.effective.model)
-    optimizer = make_optimizer(job.effective.training, description.matrices())
-    return TrainState(
-        jax.ShapeDtypeStruct((), jnp.int32), description.shapes, jax.eval_shape(optimizer.init, description.shapes)
-    )
+    return jax.eval_shape(lambda params: _fresh(job, params), describe(job.effective.model).shapes)
 
 
 __all__ = [
@@ -225,13 +192,13 @@ __all__ = [
     "StepMetrics",
     "TrainState",
     "TrainStep",
+    "abstract_batch",
     "abstract_state",
-    "computation",
     "init_state",
     "make_eval_step",
-    "make_next_token_logits",
     "make_train_step",
     "put_batch",
     "seed_keys",
+    "state_from_params",
     "state_shardings",
 ]

@@ -4,11 +4,11 @@ A document of n tokens t_0 .. t_{n-1} (eos last) holds n - 1 pairs (input t_i, t
 documents, end to end, are cut every T pairs:
 
     documents   a b c $   d e $            T = 4
-    inputs      a b c d | e . . .          row 0: segments 1 1 1 2, positions 0 1 2 0
-    targets     b c $ e | $ . . .          row 1: segments 1 0 0 0, positions 0 0 0 0
+    inputs      a b c d | e . . .          row 0: segments 1 1 1 2
+    targets     b c $ e | $ . . .          row 1: segments 1 0 0 0
 
 So every token but a document's first is a target exactly once, and eos is never an input. A document that a cut divides
-goes on in the next window as a piece of its own: segment 1, positions from 0, attention starting afresh. Only the last
+goes on in the next window as a piece of its own: segment 1, attention starting afresh. Only the last
 window can be short; its end is padding with segment 0 and weight 0.
 
 Nothing is laid out in advance: pair p of document d is tokens[p + d], tokens[p + d + 1], and d is found by bisection in
@@ -52,11 +52,9 @@ class Windows:
         document = np.searchsorted(self._first_pairs, pairs, side="right") - 1
         token = pairs + document
         segments = document - document[:, :1] + 1
-        positions = pairs - np.maximum(self._first_pairs[document], starts)
         return Batch(
             inputs=np.where(real, self.documents.tokens[token], self.pad_id).astype(np.int32),
             targets=np.where(real, self.documents.tokens[token + 1], self.pad_id).astype(np.int32),
             segments=np.where(real, segments, 0).astype(np.int32),
-            positions=np.where(real, positions, 0).astype(np.int32),
             weights=real.astype(np.float32),
         )

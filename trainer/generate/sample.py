@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from trainer.data import Tokenizer, TrainingData
+from trainer.forward import make_next_token_logits
 from trainer.model import Params
 from trainer.reporting import now
-from trainer.step import make_next_token_logits
 from vishwamai.contract.reports import SampleEvent
 from vishwamai.contract.resolved import ResolvedJob
 

@@ -3,22 +3,36 @@
     x_0 = E[tokens]     x_l = block_l(x_{l-1})     hidden = norm(x_L)     logits = hidden O^T,  O = E when tied
 
 The L blocks are one module whose weights carry a leading "layers" axis, visited by lax.scan: the program's size and its
-compile time do not depend on depth. With remat each block keeps only its input for the backward pass.
+compile time do not depend on depth. Where layers of two kinds alternate, one turn of the scan visits a whole period of
+the pattern (`layer_groups`). With remat each block keeps for the backward pass only what its policy names.
 
 Both tables start with standard deviation 1 / (4 sqrt(H)). Hidden states have unit mean square, so a logit starts with
 standard deviation 1/4 and the loss with ln V + 1/32 or so; a tied table stays small beside the blocks' output, or the
 model would begin by predicting the token it just read.
+
+Everything here sees one device's part of the arrays, inside `jax.shard_map`; see trainer/gradients.py.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
-from trainer.model.layers import Block, Computation, RMSNorm, normal
+from trainer.collectives import add_over, index_along
+from trainer.model.computation import Computation, Tokens
+from trainer.model.layers import Block, RMSNorm, normal
 from trainer.model.rotary import rotary_tables
 from vishwamai.contract.config import ModelSection
+from vishwamai.contract.config.model import LayerKind
+
+LAYER_INPUT = "layer_input"
+ATTENTION_RESULT = ("attention_out", "attention_lse")
+"""Names under which remat policies know a layer's input, and attention's result with the log of its softmax's sum."""
+
+Layer = Callable[[jax.Array, Any, LayerKind, jax.Array], jax.Array]
 
 
 class Decoder(nnx.Module):
@@ -29,40 +43,151 @@ class Decoder(nnx.Module):
         self.config = config
         self.embedding = normal(rngs, (V, H), ("vocab", "embed"), 0.25 * H**-0.5)
         self.blocks = Block(config, rngs=rngs)
-        self.norm = RMSNorm((H,), ("norm",), config.norm_epsilon)
+        self.norm = RMSNorm(config, H)
         self.head = None if config.tie_embeddings else normal(rngs, (V, H), ("vocab", "embed"), 0.25 * H**-0.5)
 
     def __call__(
         self,
         tokens: jax.Array,
-        positions: jax.Array,
         segments: jax.Array,
+        rows: jax.Array,
         how: Computation,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
-        """Hidden states [B, T, H], normalized, in how.dtype, from int [B, T] tokens, positions and segments."""
-        rotary = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
-        graph, weights = nnx.split(self.blocks)
+        """Hidden states [B, T, H], normalized, in how.dtype.
 
-        def layer(x: jax.Array, weights_and_key: tuple[Any, jax.Array | None]) -> tuple[jax.Array, None]:
-            block_weights, key = weights_and_key
-            return nnx.merge(graph, block_weights)(x, segments, rotary, how, key), None
-
-        keys = None if dropout_key is None else jax.random.split(dropout_key, self.config.num_layers)
-        x = self._embed(tokens, how)
-        x, _ = jax.lax.scan(jax.checkpoint(layer) if how.remat else layer, x, (weights, keys))
+        Args:
+            tokens: int [B, T] of this device.
+            segments: int32 [B, T] document numbers; 0 is padding.
+            rows: int32 [B] numbers of the sequences within the step, for dropout.
+            how: the computation.
+            dropout_key: uint32 words that differ from step to step; None: no dropout.
+        """
+        x, _ = self._blocks(self.embed(tokens, how), self._tokens(segments, rows), how, dropout_key)
         return self.norm(x)
 
-    def _embed(self, tokens: jax.Array, how: Computation) -> jax.Array:
-        # Looked up in whole rows: a table split by features would scatter every token over the mesh.
-        table = how.sharding.constrain(self.embedding[...].astype(how.dtype), "vocab", None)
-        return how.sharding.constrain(table[tokens], "batch", "sequence", None)
+    def hidden_states(self, tokens: jax.Array, segments: jax.Array, how: Computation) -> jax.Array:
+        """[L + 1, B, T, H]: the embeddings, each layer's output, and for the last layer its normalized output."""
+        x = self.embed(tokens, how)
+        x, inputs = self._blocks(x, self._tokens(segments, jnp.zeros(len(tokens), jnp.int32)), how, None)
+        return jnp.concatenate([inputs, self.norm(x)[None]])
+
+    def embed(self, tokens: jax.Array, how: Computation) -> jax.Array:
+        """[B, T, H] embeddings; a device that holds part of the vocabulary looks up what it has."""
+        table = self.embedding[...].astype(how.dtype)
+        share = table.shape[0]
+        if share == self.config.vocab_size:
+            x = table[tokens]
+        else:
+            own = tokens - share * index_along("model")
+            here = (own >= 0) & (own < share)
+            x = add_over(jnp.where(here[..., None], table[jnp.where(here, own, 0)], 0), "model")
+        return x * jnp.asarray(self.config.hidden_dim**0.5, x.dtype) if self.config.embedding_scale else x
 
     def output_table(self, how: Computation) -> jax.Array:
-        """[V, H] in how.dtype."""
+        """[V, H] in how.dtype; a model axis that divides V splits it."""
         table = self.embedding if self.head is None else self.head
-        return how.sharding.constrain(table[...].astype(how.dtype), "vocab", None)
+        return table[...].astype(how.dtype)
 
-    def logits(self, hidden: jax.Array, how: Computation) -> jax.Array:
-        """float32 [..., V] of hidden states [..., H]."""
-        return jnp.einsum("...h,vh->...v", hidden, self.output_table(how), preferred_element_type=jnp.float32)
+    def _tokens(self, segments: jax.Array, rows: jax.Array) -> Tokens:
+        T = segments.shape[1]
+        positions = T * index_along("sequence") + jnp.arange(T, dtype=jnp.int32)
+        tables = {kind: rotary_tables(self.config, kind, positions) for kind in set(self.config.layer_kinds)}
+        return Tokens(segments, tables, rows, positions)
+
+    def _blocks(
+        self, x: jax.Array, tokens: Tokens, how: Computation, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The last block's output, and every block's input [L, B, T, H] (which costs nothing unless it is used)."""
+        graph, state = nnx.split(self.blocks)
+        weights = nnx.to_pure_dict(state)
+
+        def layer(x: jax.Array, weights: Any, kind: LayerKind, number: jax.Array) -> jax.Array:
+            own_key = None if key is None else jnp.append(key, number)
+            block = nnx.merge(graph, how.prepare(weights))
+            return block(checkpoint_name(x, LAYER_INPUT), tokens, kind, how, own_key)
+
+        inputs = []
+        for group in layer_groups(self.config.layer_kinds, scan=how.scan_layers):
+            x, seen = _visit(group, _rematerialized(layer, how), x, weights)
+            inputs.append(seen)
+        return x, jnp.concatenate(inputs)
+
+
+class LayerGroup(NamedTuple):
+    """`turns` times the same sequence of kinds, from layer `start` on."""
+
+    start: int
+    kinds: tuple[LayerKind, ...]
+    turns: int
+
+
+def layer_groups(kinds: tuple[LayerKind, ...], *, scan: bool) -> list[LayerGroup]:
+    """The layers in order, in groups that a scan visits turn by turn; as few different layers as can be compiled.
+
+    Without `scan` every layer is a group of its own.
+    """
+    if not scan:
+        return [LayerGroup(i, (kind,), 1) for i, kind in enumerate(kinds)]
+    return min(_groupings(kinds), key=lambda groups: sum(len(group.kinds) for group in groups))
+
+
+def _groupings(kinds: tuple[LayerKind, ...]) -> Iterator[list[LayerGroup]]:
+    """Runs of one kind; and for each period that fits: whole periods, then the layers that are left."""
+    changes = [i for i in range(len(kinds)) if i == 0 or kinds[i] != kinds[i - 1]]
+    yield [
+        LayerGroup(start, (kinds[start],), end - start)
+        for start, end in zip(changes, [*changes[1:], len(kinds)], strict=True)
+    ]
+    for period in range(2, len(kinds) // 2 + 1):
+        if all(kind == kinds[i % period] for i, kind in enumerate(kinds)):
+            whole = len(kinds) // period * period
+            rest = [LayerGroup(i, (kinds[i],), 1) for i in range(whole, len(kinds))]
+            yield [LayerGroup(0, kinds[:period], whole // period), *rest]
+
+
+def _visit(group: LayerGroup, layer: Layer, x: jax.Array, weights: Any) -> tuple[jax.Array, jax.Array]:
+    """Runs a group's layers; their inputs come back as [layers, B, T, H]."""
+    start, kinds, turns = group
+    size = len(kinds)
+
+    def own(w: jax.Array) -> jax.Array:
+        part = w if turns * size == w.shape[0] else w[start : start + turns * size]
+        return part.reshape(turns, size, *w.shape[1:])
+
+    def turn(x: jax.Array, own: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        weights, numbers = own
+        inputs = []
+        for i, kind in enumerate(kinds):
+            inputs.append(x)
+            x = layer(x, jax.tree.map(lambda w, i=i: w[i], weights), kind, numbers[i])
+        return x, jnp.stack(inputs)
+
+    numbers = (start + jnp.arange(turns * size, dtype=jnp.uint32)).reshape(turns, size)
+    if turns == 1:
+        return turn(x, jax.tree.map(lambda w: w[0], (jax.tree.map(own, weights), numbers)))
+    x, inputs = jax.lax.scan(turn, x, (jax.tree.map(own, weights), numbers))
+    return x, inputs.reshape(turns * size, *x.shape)
+
+
+def _rematerialized(layer: Layer, how: Computation) -> Layer:
+    """The layer, keeping for its backward pass what the policy says."""
+    policies = jax.checkpoint_policies
+    if how.remat == "none":
+        return layer
+    if how.remat == "offload":
+        policy = policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=list(ATTENTION_RESULT),
+            names_which_can_be_offloaded=[LAYER_INPUT],
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+    elif how.remat == "dots":
+        policy = policies.save_from_both_policies(
+            policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(*ATTENTION_RESULT)
+        )
+    elif how.remat == "attention":
+        policy = policies.save_only_these_names(*ATTENTION_RESULT)
+    else:
+        policy = policies.nothing_saveable
+    return jax.checkpoint(layer, policy=policy, static_argnums=(2,), prevent_cse=not how.scan_layers)

@@ -1,50 +1,44 @@
 """The parts of a block: RMSNorm, attention, MLP, and how they join the residual stream.
 
-    x <- x + dropout(attention(norm(x)))        x <- x + dropout(mlp(norm(x)))          x [B, T, H]
+    x <- x + dropout(post(attention(norm(x))))      x <- x + dropout(post(mlp(norm(x))))       x [B, T, H]
 
-    norm(x) = scale * x / sqrt(mean(x^2) + eps), statistics in float32
+    norm(x) = w * x / sqrt(mean(x^2) + eps), statistics in float32; with norm_offset 1 + w stands for w
+    post = another norm with post_norms (Gemma 2), else the identity
     mlp(x) = act(x W_up) W_down, or gated: (act(x W_gate) * x W_up) W_down
-    act: gelu (tanh form), gelu_exact (erf), geglu (gate, tanh gelu), swiglu (gate, silu)
+    act: gelu (tanh form), gelu_exact (erf), geglu, geglu_exact (gates of these), swiglu (silu gate)
 
-No biases. Weights are float32 and are cast to the computation's dtype where they are used. Projections start with
-variance 1/fan_in; those that end in the residual stream are scaled down by 1/sqrt(2 layers) more, so that the stream's
-variance does not grow with depth (Radford et al. 2019).
+Weights are float32 and come here in the computation's dtype. Projections start with variance 1/fan_in; those that end
+in the residual stream are scaled down by 1/sqrt(2 layers) more, so that the stream's variance does not grow with depth
+(Radford et al. 2019). A model axis splits heads and MLP: what a device makes of its share is summed over that axis
+where it joins the stream (Shoeybi et al. 2019).
 
 A block is made with the weights of all L layers stacked, hence the leading L in each shape; a layer runs as the block
 with its own slice of them (decoder.py).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from trainer.attention import AttentionKind, attention
-from trainer.mesh import Sharding
-from trainer.model.rotary import Tables, rotate
+from trainer.attention import attend
+from trainer.attention.pattern import Pattern
+from trainer.collectives import add_over
+from trainer.hashing import keep_mask
+from trainer.linear import linear
+from trainer.model.computation import Computation, Tokens
 from vishwamai.contract.config import ModelSection
+from vishwamai.contract.config.model import LayerKind
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=True),
     "gelu_exact": partial(jax.nn.gelu, approximate=False),
     "geglu": partial(jax.nn.gelu, approximate=True),
+    "geglu_exact": partial(jax.nn.gelu, approximate=False),
     "swiglu": jax.nn.silu,
 }
-GATED = frozenset({"geglu", "swiglu"})
-
-
-@dataclass(frozen=True)
-class Computation:
-    """How a forward pass is computed; none of it changes what is computed beyond rounding."""
-
-    dtype: jnp.dtype
-    attention: AttentionKind
-    attention_block: int
-    remat: bool
-    sharding: Sharding
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float) -> nnx.Param[jax.Array]:
@@ -52,43 +46,87 @@ def normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: f
     return nnx.Param(std * jax.random.normal(rngs.params(), shape), out_sharding=axes, eager_sharding=False)
 
 
+def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param[jax.Array]:
+    """A float32 weight that starts the same everywhere."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=axes, eager_sharding=False)
+
+
 class RMSNorm(nnx.Module):
     """Scales every token's features to unit mean square, then by a learned factor per feature."""
 
-    def __init__(self, shape: tuple[int, ...], axes: tuple[str, ...], epsilon: float) -> None:
-        self.scale = nnx.Param(jnp.ones(shape), out_sharding=axes, eager_sharding=False)
-        self.epsilon = epsilon
+    def __init__(self, config: ModelSection, *shape: int) -> None:
+        """`shape` ends in the features, after the layers if there are several."""
+        self.scale = constant(0.0 if config.norm_offset else 1.0, shape, ("layers", "norm")[-len(shape) :])
+        self.epsilon, self.offset = config.norm_epsilon, config.norm_offset
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., features], in x's dtype."""
         x32 = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-        return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale[...]).astype(x.dtype)
+        scale = self.scale[...].astype(jnp.float32) + (1.0 if self.offset else 0.0)
+        return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(x.dtype)
 
 
 class Attention(nnx.Module):
     """Causal attention within documents; num_heads queries share kv_heads keys and values."""
 
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
-        L, H, N, K, D = config.num_layers, config.hidden_dim, config.num_heads, config.kv_heads, config.head_dim
-        self.query = normal(rngs, (L, H, N, D), ("layers", "embed", "heads", "head_dim"), H**-0.5)
-        self.key = normal(rngs, (L, H, K, D), ("layers", "embed", "kv_heads", "head_dim"), H**-0.5)
-        self.value = normal(rngs, (L, H, K, D), ("layers", "embed", "kv_heads", "head_dim"), H**-0.5)
-        self.out = normal(rngs, (L, N, D, H), ("layers", "heads", "head_dim", "embed"), (2 * L * N * D) ** -0.5)
+        L, H, D = config.num_layers, config.hidden_dim, config.head_dim
+        N, K = config.num_heads * D, config.kv_heads * D
+        self.config = config
+        self.query = normal(rngs, (L, H, N), ("layers", "embed", "heads"), H**-0.5)
+        self.key = normal(rngs, (L, H, K), ("layers", "embed", "kv_heads"), H**-0.5)
+        self.value = normal(rngs, (L, H, K), ("layers", "embed", "kv_heads"), H**-0.5)
+        self.out = normal(rngs, (L, N, H), ("layers", "heads", "embed"), (2 * L * N) ** -0.5)
+        bias = config.qkv_bias
+        self.query_bias = constant(0.0, (L, N), ("layers", "heads_bias")) if bias else None
+        self.key_bias = constant(0.0, (L, K), ("layers", "kv_heads_bias")) if bias else None
+        self.value_bias = constant(0.0, (L, K), ("layers", "kv_heads_bias")) if bias else None
+        self.query_norm = RMSNorm(config, L, D) if config.qk_norm else None
+        self.key_norm = RMSNorm(config, L, D) if config.qk_norm else None
 
-    def __call__(self, x: jax.Array, segments: jax.Array, rotary: Tables, how: Computation) -> jax.Array:
-        """[B, T, H] -> [B, T, H]."""
-        place = how.sharding.constrain
+    def __call__(
+        self, x: jax.Array, tokens: Tokens, kind: LayerKind, how: Computation, key: jax.Array | None
+    ) -> jax.Array:
+        """[B, T, H] -> [B, T, H]; attention weights are dropped with a key only."""
+        q, k, v = (
+            self._project(x, weight, bias, how)
+            for weight, bias in (
+                (self.query, self.query_bias),
+                (self.key, self.key_bias),
+                (self.value, self.value_bias),
+            )
+        )
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self._norm_heads(q, self.query_norm), self._norm_heads(k, self.key_norm)
+        pattern = self._pattern(kind, q, k)
+        mixed = attend(q, k, v, tokens.segments, tokens.rotary[kind], pattern, how, tokens.rows, key)
+        return add_over(linear(mixed, self.out[...], how.transpose_gradients), "model")
 
-        def project(weight: nnx.Param[jax.Array]) -> jax.Array:
-            return jnp.einsum("bth,hnd->btnd", x, weight[...].astype(x.dtype))
+    def _project(
+        self,
+        x: jax.Array,
+        weight: nnx.Param[jax.Array],
+        bias: nnx.Param[jax.Array] | None,
+        how: Computation,
+    ) -> jax.Array:
+        y = linear(x, weight[...], how.transpose_gradients)
+        return y if bias is None else y + bias[...].astype(y.dtype)
 
-        q = place(rotate(project(self.query), rotary), "batch", "sequence", "heads", None)
-        # Every query's device needs all keys: a split sequence gathers them here, once.
-        k = place(rotate(project(self.key), rotary), "batch", None, "kv_heads", None)
-        v = place(project(self.value), "batch", None, "kv_heads", None)
-        mixed = attention(q, k, v, segments, kind=how.attention, block=how.attention_block)
-        return jnp.einsum("btnd,ndh->bth", mixed, self.out[...].astype(x.dtype))
+    def _norm_heads(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
+        return norm(x.reshape(*x.shape[:2], -1, self.config.head_dim)).reshape(x.shape)
+
+    def _pattern(self, kind: LayerKind, q: jax.Array, k: jax.Array) -> Pattern:
+        config = self.config
+        return Pattern(
+            heads=q.shape[-1] // config.head_dim,
+            kv_heads=k.shape[-1] // config.head_dim,
+            head_dim=config.head_dim,
+            scale=config.score_scale,
+            window=config.sliding_window if kind == "sliding" else None,
+            softcap=config.attention_softcap,
+            dropout_rate=config.attention_dropout_rate,
+        )
 
 
 class Mlp(nnx.Module):
@@ -96,45 +134,60 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
         L, H, M = config.num_layers, config.hidden_dim, config.mlp_dim
-        gated = config.activation in GATED
         self.activation = config.activation
-        self.gate = normal(rngs, (L, H, M), ("layers", "embed", "mlp"), H**-0.5) if gated else None
+        self.gate = normal(rngs, (L, H, M), ("layers", "embed", "mlp"), H**-0.5) if config.gated else None
         self.up = normal(rngs, (L, H, M), ("layers", "embed", "mlp"), H**-0.5)
         self.down = normal(rngs, (L, M, H), ("layers", "mlp", "embed"), (2 * L * M) ** -0.5)
 
     def __call__(self, x: jax.Array, how: Computation) -> jax.Array:
         """[B, T, H] -> [B, T, H]."""
         act = ACTIVATIONS[self.activation]
-        up = x @ self.up[...].astype(x.dtype)
-        inner = act(up) if self.gate is None else act(x @ self.gate[...].astype(x.dtype)) * up
-        inner = how.sharding.constrain(inner, "batch", "sequence", "mlp")
-        return inner @ self.down[...].astype(x.dtype)
+        up = linear(x, self.up[...], how.transpose_gradients)
+        inner = act(up) if self.gate is None else act(linear(x, self.gate[...], how.transpose_gradients)) * up
+        return add_over(linear(inner, self.down[...], how.transpose_gradients), "model")
 
 
 class Block(nnx.Module):
     """One layer of the decoder."""
 
     def __init__(self, config: ModelSection, *, rngs: nnx.Rngs) -> None:
-        L, H = config.num_layers, config.hidden_dim
-        self.attention_norm = RMSNorm((L, H), ("layers", "norm"), config.norm_epsilon)
+        L, H, post = config.num_layers, config.hidden_dim, config.post_norms
+        self.attention_norm = RMSNorm(config, L, H)
         self.attention = Attention(config, rngs=rngs)
-        self.mlp_norm = RMSNorm((L, H), ("layers", "norm"), config.norm_epsilon)
+        self.attention_post_norm = RMSNorm(config, L, H) if post else None
+        self.mlp_norm = RMSNorm(config, L, H)
         self.mlp = Mlp(config, rngs=rngs)
+        self.mlp_post_norm = RMSNorm(config, L, H) if post else None
         self.dropout_rate = config.dropout_rate
 
     def __call__(
-        self, x: jax.Array, segments: jax.Array, rotary: Tables, how: Computation, key: jax.Array | None
+        self, x: jax.Array, tokens: Tokens, kind: LayerKind, how: Computation, key: jax.Array | None
     ) -> jax.Array:
-        """[B, T, H] -> [B, T, H]; no dropout without a key."""
-        keys = (None, None) if key is None else tuple(jax.random.split(key))
-        branch = self.attention(self.attention_norm(x), segments, rotary, how)
-        x = how.sharding.constrain(x + dropout(branch, self.dropout_rate, keys[0]), "batch", "sequence", None)
+        """[B, T, H] -> [B, T, H]; no dropout without a key, uint32 words that no other layer or step has."""
+        branch = self.attention(self.attention_norm(x), tokens, kind, how, _site(key, 0))
+        x = x + self._dropout(_normed(branch, self.attention_post_norm), tokens, _site(key, 1))
         branch = self.mlp(self.mlp_norm(x), how)
-        return how.sharding.constrain(x + dropout(branch, self.dropout_rate, keys[1]), "batch", "sequence", None)
+        return x + self._dropout(_normed(branch, self.mlp_post_norm), tokens, _site(key, 2))
+
+    def _dropout(self, x: jax.Array, tokens: Tokens, key: jax.Array | None) -> jax.Array:
+        return dropout(x, self.dropout_rate, tokens.rows, tokens.positions, key)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes features with probability `rate` and scales up the rest; the identity without a key."""
+def dropout(x: jax.Array, rate: float, rows: jax.Array, positions: jax.Array, key: jax.Array | None) -> jax.Array:
+    """Zeroes features of [B, T, H] with probability `rate` and scales up the rest; the identity without a key.
+
+    What is zeroed follows from the key and from a feature's place in the step (`rows` [B], `positions` [T]), whatever
+    device it is on.
+    """
     if key is None or rate == 0.0:
         return x
-    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0.0).astype(x.dtype)
+    kept = keep_mask(key, (rows[:, None, None], positions[:, None], jnp.arange(x.shape[-1])), rate)
+    return jnp.where(kept, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
+
+
+def _site(key: jax.Array | None, site: int) -> jax.Array | None:
+    return None if key is None else jnp.append(key, jnp.uint32(site))
+
+
+def _normed(x: jax.Array, norm: RMSNorm | None) -> jax.Array:
+    return x if norm is None else norm(x)

@@ -1,23 +1,22 @@
 """A model's parameters as a pytree of nested dicts, described without making them.
 
 A module states each weight once: shape, dtype, logical axes and initializer. Everything else reads that description:
-initialization, placement on the mesh, weight decay, restoring and counting.
+initialization, placement on the mesh, weight decay, restoring, import and counting.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from flax import nnx
 from flax.nnx.traversals import unflatten_mapping
 
 from trainer.mesh import Sharding
+from trainer.model.computation import Params
 from trainer.model.decoder import Decoder
 from vishwamai.contract.config import ModelSection
 
-Params = dict[str, Any]
-"""Nested dicts of float32 arrays."""
+_NOT_DECAYED = frozenset({"norm", "heads_bias", "kv_heads_bias"})
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Description:
         """Number of trainable parameters."""
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.shapes))
 
-    def shardings(self, sharding: Sharding) -> Params:
-        """Where each parameter lives."""
-        return jax.tree.map(lambda leaf, axes: sharding.named(axes, leaf.shape), self.shapes, self.axes)
+    def specs(self, sharding: Sharding) -> Params:
+        """How the mesh splits each parameter."""
+        return jax.tree.map(lambda leaf, axes: sharding.spec(axes, leaf.shape), self.shapes, self.axes)
 
     def matrices(self) -> Params:
-        """True for weight matrices, embedding tables among them; False for norm scales."""
-        return jax.tree.map(lambda _, axes: "norm" not in axes, self.shapes, self.axes)
+        """True for weight matrices, embedding tables among them; False for norm scales and biases."""
+        return jax.tree.map(lambda _, axes: _NOT_DECAYED.isdisjoint(axes), self.shapes, self.axes)
 
 
 def describe(config: ModelSection) -> Description:

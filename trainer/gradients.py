@@ -1,0 +1,205 @@
+"""Loss and gradients of a step's tokens, device by device.
+
+    loss = sum over the step's tokens of w (-log p(target)),    gradient = d loss / d weights
+
+Every device computes with whole weights (its share of them along `model`) on its own tokens, micro-batch after
+micro-batch, and adds its gradients up in float32. Only then do devices talk: one reduction a step, in which each keeps
+the part of the gradient whose weights it owns. Weights that are split over data or fsdp are made whole once a step
+(`weight_gather` "step") or, where memory is short, one layer at a time in each pass ("layer"), whose gradients then
+are reduced as they arise, which is what the transpose of gathering does.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
+
+from trainer.batch import Batch
+from trainer.collectives import add_over, gather_weight, index_along, own, reduce_gradient
+from trainer.losses import cross_entropy
+from trainer.mesh import BATCH_AXES, BATCH_SPEC, TOKEN_AXES, Sharding
+from trainer.model import Computation, Decoder, Description, Params, describe
+from vishwamai.contract.resolved import ResolvedJob
+
+
+class Sums(NamedTuple):
+    """Of all tokens of a step, on all devices."""
+
+    loss: jax.Array
+    """Nats."""
+    weight: jax.Array
+    """Tokens that count."""
+
+
+Gradients = Callable[[Params, Batch, jax.Array, jax.Array], tuple[Sums, Params]]
+SummedLoss = Callable[[Params, Batch], Sums]
+
+
+def make_gradients(job: ResolvedJob, mesh: Mesh) -> Gradients:
+    """(params, batch, dropout key, loss scale) -> (sums, gradients of scale * sums.loss, placed as the params).
+
+    Batch fields are [sequences_per_step, T]; the key is uint32 words that differ from step to step.
+    """
+    device = OneDevice(job, mesh)
+
+    def gradients(params: Params, batch: Batch, key: jax.Array, scale: jax.Array) -> tuple[Sums, Params]:
+        weights = device.whole(params)
+
+        def scaled_loss(weights: Params, batch: Batch, rows: jax.Array) -> tuple[jax.Array, Sums]:
+            sums = device.loss(weights, batch, rows, key)
+            return scale * sums.loss, sums
+
+        def visit(batch: Batch, rows: jax.Array) -> tuple[Sums, Params]:
+            (_, sums), found = jax.value_and_grad(scaled_loss, has_aux=True)(weights, batch, rows)
+            return sums, found
+
+        sums, found = _accumulate(visit, batch, device.rows(batch), job.batch.accumulation)
+        return Sums(*(add_over(x, *TOKEN_AXES) for x in sums)), device.reduce(found)
+
+    in_specs = (device.specs, BATCH_SPEC, PartitionSpec(), PartitionSpec())
+    return jax.shard_map(gradients, mesh=mesh, in_specs=in_specs, out_specs=(PartitionSpec(), device.specs))
+
+
+def make_summed_loss(job: ResolvedJob, mesh: Mesh) -> SummedLoss:
+    """(params, batch) -> sums, without dropout; batch fields are [sequences_per_micro_batch, T]."""
+    device = OneDevice(job, mesh)
+
+    def summed(params: Params, batch: Batch) -> Sums:
+        sums = device.loss(device.whole(params), batch, device.rows(batch), None)
+        return Sums(*(add_over(x, *TOKEN_AXES) for x in sums))
+
+    return jax.shard_map(summed, mesh=mesh, in_specs=(device.specs, BATCH_SPEC), out_specs=PartitionSpec())
+
+
+class OneDevice:
+    """What one device of the mesh does with its part of weights and tokens."""
+
+    def __init__(self, job: ResolvedJob, mesh: Mesh) -> None:
+        self._job = job
+        self._description: Description = describe(job.effective.model)
+        self.specs: Params = self._description.specs(Sharding.of(job, mesh))
+        """How the mesh splits each parameter."""
+        self._by_layer = bool(job.execution.weight_axes) and job.execution.weight_gather == "layer"
+        # Scales and biases stay float32: they are small, and are used in float32.
+        compute = jnp.dtype(job.precision.compute)
+        self._dtypes: Params = jax.tree.map(
+            lambda matrix: compute if matrix else jnp.dtype(jnp.float32), self._description.matrices()
+        )
+        # Inside a layer the specs lack the axis of layers, which nothing splits.
+        self._layer_specs = jax.tree.map(lambda spec: PartitionSpec(*spec[1:]), self.specs["blocks"], is_leaf=_is_spec)
+        self.how = Computation(
+            dtype=compute,
+            attention=job.execution.attention,
+            attention_block=job.execution.attention_block,
+            remat=job.execution.remat,
+            scan_layers=job.execution.scan_layers,
+            transpose_gradients=job.hardware.platform == "cpu",
+            prepare=self._prepare_layer,
+        )
+
+    def whole(self, params: Params) -> Params:
+        """The weights that this device differentiates by: whole and cast, or its own parts of the layers."""
+        weights = {
+            name: tree
+            if name == "blocks" and self._by_layer
+            else _made_whole(tree, self.specs[name], self._dtypes[name])
+            for name, tree in params.items()
+        }
+        return jax.tree.map(lambda x: own(x, TOKEN_AXES), weights)
+
+    def _prepare_layer(self, weights: Params) -> Params:
+        return _made_whole(weights, self._layer_specs, self._dtypes["blocks"]) if self._by_layer else weights
+
+    def decoder(self, weights: Params) -> Decoder:
+        """The model with these weights."""
+        model: Decoder = nnx.merge(self._description.graph, weights)
+        return model
+
+    def rows(self, batch: Batch) -> jax.Array:
+        """int32 [B]: numbers of this device's sequences within the step."""
+        B = batch.inputs.shape[0]
+        return B * index_along(*BATCH_AXES) + jnp.arange(B, dtype=jnp.int32)
+
+    def loss(self, weights: Params, batch: Batch, rows: jax.Array, key: jax.Array | None) -> Sums:
+        """Sums over this device's tokens; dropout needs a key."""
+        config, execution = self._job.effective, self._job.execution
+        decoder = self.decoder(weights)
+        inputs, targets, segments, counted = batch
+        hidden = decoder(inputs, segments, rows, self.how, key)
+        table = decoder.output_table(self.how)
+        loss, weight = cross_entropy(
+            hidden,
+            table,
+            targets,
+            counted,
+            chunk_tokens=execution.loss_chunk_tokens,
+            vocab_axis=None if table.shape[0] == config.model.vocab_size else "model",
+            z_loss=config.training.z_loss,
+            label_smoothing=config.training.label_smoothing,
+            softcap=config.model.logit_softcap,
+            transpose_gradients=self.how.transpose_gradients,
+        )
+        return Sums(loss, weight)
+
+    def reduce(self, gradients: Params) -> Params:
+        """The sums of all devices' gradients, float32, of which this one keeps what it owns."""
+
+        def reduced(x: jax.Array, spec: PartitionSpec, whole: bool) -> jax.Array:
+            x = x.astype(jnp.float32)
+            return reduce_gradient(x, spec, TOKEN_AXES) if whole else _reduce_rest(x, spec)
+
+        return {
+            name: jax.tree.map(
+                lambda x, spec, whole=not (name == "blocks" and self._by_layer): reduced(x, spec, whole),
+                tree,
+                self.specs[name],
+            )
+            for name, tree in gradients.items()
+        }
+
+
+def _made_whole(weights: Any, specs: Any, dtypes: Any) -> Any:
+    # Cast first: half the bytes to send.
+    return jax.tree.map(lambda x, spec, dtype: gather_weight(x.astype(dtype), spec), weights, specs, dtypes)
+
+
+def _reduce_rest(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """Sums over the axes that do not split the weight; over the others its gather's transpose has summed already."""
+    split = {axis for names in spec for axis in ((names,) if isinstance(names, str) else names or ())}
+    return add_over(x, *(axis for axis in TOKEN_AXES if axis not in split))
+
+
+def _accumulate(
+    visit: Callable[[Batch, jax.Array], tuple[Sums, Params]], batch: Batch, rows: jax.Array, count: int
+) -> tuple[Sums, Params]:
+    """Adds up what `visit` finds in `count` micro-batches; the i-th takes this device's sequences i, i + count, ..."""
+    if count == 1:
+        return visit(batch, rows)
+
+    parts = in_micro_batches((batch, rows), count)
+    shapes = jax.eval_shape(visit, *jax.tree.map(lambda x: x[0], parts))
+
+    def add(total: tuple[Sums, Params], part: tuple[Batch, jax.Array]) -> tuple[tuple[Sums, Params], None]:
+        return jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, visit(*part)), None
+
+    nothing = jax.tree.map(
+        lambda x: own(jnp.zeros(x.shape, jnp.float32), tuple(sorted(x.manual_axis_type.varying))), shapes
+    )
+    total, _ = jax.lax.scan(add, nothing, parts)
+    return total
+
+
+def in_micro_batches[Tree](tokens: Tree, count: int) -> Tree:
+    """[B, ...] -> [count, B / count, ...] for each array."""
+
+    def cut(x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(cut, tokens)
+
+
+def _is_spec(x: object) -> bool:
+    return isinstance(x, PartitionSpec)
