@@ -1,4 +1,4 @@
-"""The command line: `python -m trainer train` and `python -m trainer generate`."""
+"""The command line, `python -m trainer`: train, generate, export, check-import."""
 
 import argparse
 import json
@@ -32,6 +32,10 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
     try:
         if options.command == "generate":
             return _generate(options, environ)
+        if options.command == "export":
+            return _export(options, environ)
+        if options.command == "check-import":
+            return _check_import(options, environ)
         if options.config or options.output:
             return _train_by_hand(options, environ)
         return _train_for_launcher(environ)
@@ -69,7 +73,35 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
     generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token each time")
     generate.add_argument("--seed", type=int, default=0)
+    _add_huggingface(commands)
     return parser
+
+
+def _add_huggingface(commands: Any) -> None:
+    export = commands.add_parser("export", help="write a model as a Hugging Face checkpoint")
+    export.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="output folder of a run, or a Hugging Face checkpoint",
+    )
+    export.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    export.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="else a run's weights are float32, a checkpoint's as they were"
+    )
+    export.add_argument(
+        "--max-shard-bytes", type=int, default=5_000_000_000, metavar="N", help="larger files are split; 5000000000"
+    )
+    check = commands.add_parser("check-import", help="what a Hugging Face checkpoint computes, to compare")
+    check.add_argument("folder", type=Path, metavar="HF_FOLDER")
+    check.add_argument(
+        "--inputs", type=Path, required=True, metavar="IN.npz", help="input_ids [B, T] and attention_mask [B, T]"
+    )
+    check.add_argument(
+        "--output", type=Path, required=True, metavar="OUT.npz", help="gets logits and hidden_states, float32"
+    )
 
 
 def _train_by_hand(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
@@ -102,6 +134,32 @@ def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) ->
     sampling = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature, "seed": options.seed}
     sys.stdout.write(options.prompt + generate(job, options.source, options.prompt, **sampling) + "\n")
     return 0
+
+
+def _export(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    _prepare_cpu(environ)
+    from trainer.huggingface.command import export_again, export_run
+
+    limits = {"dtype": options.dtype, "max_shard_bytes": options.max_shard_bytes}
+    if (options.source / "resolved.json").is_file():
+        export_run(_resolved_job(options.source / "resolved.json"), options.source, options.to, **limits)
+    else:
+        export_again(options.source, options.to, **limits)
+    return 0
+
+
+def _check_import(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    _prepare_cpu(environ)
+    from trainer.huggingface.check import check_import
+
+    check_import(options.folder, options.inputs, options.output)
+    return 0
+
+
+def _prepare_cpu(environ: MutableMapping[str, str]) -> None:
+    """What looks at weights needs no accelerator, and should not take one from a run."""
+    environ["JAX_PLATFORMS"] = "cpu"
+    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def _resolved_job(path: Path) -> ResolvedJob:

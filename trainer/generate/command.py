@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from trainer.checkpoints import Checkpoints
 from trainer.data import check_fits, open_tokenizer
-from trainer.errors import UserError
 from trainer.generate.sample import Sampling, Writer
 from trainer.mesh import make_mesh
-from trainer.run import checkpoint_folder
-from trainer.step import abstract_state
-from vishwamai.contract.config import CheckpointSection
+from trainer.restored import newest_state
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -17,14 +13,7 @@ def generate(job: ResolvedJob, output: Path, prompt: str, *, max_new_tokens: int
     """What the model of the newest committed checkpoint writes after the prompt."""
     tokenizer = open_tokenizer(job.effective.data.tokenizer, job.effective.sequence)
     check_fits(tokenizer, job.effective.model)
-    folder = checkpoint_folder(job, output)
-    if not folder.is_dir():
-        raise UserError(f"{str(folder)!r} holds no checkpoints")
     mesh = make_mesh(job)
-    checkpoints = Checkpoints(folder, CheckpointSection(), lambda _: None, read_only=True)
-    restored = checkpoints.restore(abstract_state(job, mesh))
-    checkpoints.close()
-    if restored is None:
-        raise UserError(f"{str(folder)!r} holds no committed checkpoint")
+    state = newest_state(job, mesh, output)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    return Writer(job, mesh, tokenizer).write(restored.state.params, prompt, sampling)
+    return Writer(job, mesh, tokenizer).write(state.params, prompt, sampling)

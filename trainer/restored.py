@@ -1,0 +1,28 @@
+"""The state of a run that is over or at work elsewhere, from its output folder."""
+
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from trainer.checkpoints import Checkpoints
+from trainer.errors import UserError
+from trainer.run import checkpoint_folder
+from trainer.step import TrainState, abstract_state
+from vishwamai.contract.config import CheckpointSection
+from vishwamai.contract.resolved import ResolvedJob
+
+
+def newest_state(job: ResolvedJob, mesh: Mesh, output: Path) -> TrainState:
+    """The newest committed checkpoint of the run in `output`, placed on the mesh; nothing there is changed.
+
+    Raises UserError when there is none.
+    """
+    folder = checkpoint_folder(job, output)
+    if not folder.is_dir():
+        raise UserError(f"{str(folder)!r} holds no checkpoints")
+    checkpoints = Checkpoints(folder, CheckpointSection(), lambda _: None, read_only=True)
+    restored = checkpoints.restore(abstract_state(job, mesh))
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"{str(folder)!r} holds no committed checkpoint")
+    return restored.state
