@@ -1,32 +1,47 @@
-"""Attention as the textbook writes it: softmax(q k^T / sqrt(D)) v over a masked T x T matrix.
+"""Attention as the textbook writes it: softmax(q k^T scale) v over a masked T x S matrix, differentiated by JAX.
 
-Token t sees token s when s <= t and both lie in the same document. Scores and softmax are float32 whatever the inputs.
+Scores and softmax are float32 whatever the inputs. Memory grows with T times S: the reference for the other forms,
+and the cheapest one for short sequences.
 """
 
 import jax
 import jax.numpy as jnp
 
-MASKED = -1e30
-"""Score of what may not be seen: finite, so that a row with nothing to see gives 0 and not NaN."""
+from trainer.attention.pattern import Pattern
+from trainer.attention.visible import MASKED, visible
+from trainer.hashing import keep_mask
 
 
-def dense_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
-    """See `trainer.attention.attention`; memory grows with T squared."""
-    B, T, H, D = q.shape
-    K = k.shape[2]
-    grouped = q.reshape(B, T, K, H // K, D)
-    scores = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=jnp.float32) * D**-0.5
-    mask = visible(segments, segments, jnp.arange(T), jnp.arange(T))[:, None, None]
-    scores = jnp.where(mask, scores, MASKED)
-    # A row with nothing to see has softmax 1/T everywhere; the second mask makes it 0.
-    probabilities = jnp.where(mask, jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
-    return jnp.einsum("bkgts,bskd->btkgd", probabilities, v).reshape(B, T, H, D)
-
-
-def visible(
-    query_segments: jax.Array, key_segments: jax.Array, query_index: jax.Array, key_index: jax.Array
+def dense_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    query_segments: jax.Array,
+    key_segments: jax.Array,
+    offset: int | jax.Array,
+    rows: jax.Array,
+    key: jax.Array | None,
+    pattern: Pattern,
 ) -> jax.Array:
-    """[B, T, S] bool: may query t look at key s? From [B, T], [B, S], [T] and [S]."""
-    same_document = query_segments[:, :, None] == key_segments[:, None, :]
-    causal = query_index[:, None] >= key_index[None, :]
-    return same_document & causal & (key_segments != 0)[:, None, :]
+    """Arguments and result as for `trainer.attention.blockwise.blockwise_attention`, to which it is equal."""
+    B, T, _ = q.shape
+    S, K, G, D = k.shape[1], pattern.kv_heads, pattern.group, pattern.head_dim
+    queries, keys, values = q.reshape(B, T, K, G, D), k.reshape(B, S, K, D), v.reshape(B, S, K, D)
+    scores = jnp.einsum("btkgd,bskd->bkgts", queries, keys, preferred_element_type=jnp.float32) * pattern.scale
+    if pattern.softcap is not None:
+        scores = pattern.softcap * jnp.tanh(scores / pattern.softcap)
+    query_index = offset + jnp.arange(T)
+    mask = visible(query_segments, key_segments, query_index, jnp.arange(S), pattern)[:, None, None]
+    # A row with nothing to see has softmax 1/S everywhere; the second mask makes it 0.
+    p = jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, MASKED), axis=-1), 0.0)
+    if key is not None and pattern.dropout_rate > 0:
+        places = (
+            rows.reshape(B, 1, 1, 1, 1),
+            jnp.arange(K * G).reshape(K, G, 1, 1),
+            query_index[:, None],
+            jnp.arange(S),
+        )
+        kept = keep_mask(key, places, pattern.dropout_rate)
+        p = jnp.where(kept, p / (1 - pattern.dropout_rate), 0.0)
+    out = jnp.einsum("bkgts,bskd->btkgd", p.astype(v.dtype), values, preferred_element_type=jnp.float32)
+    return out.reshape(B, T, K * G * D).astype(q.dtype)
