@@ -55,7 +55,7 @@ def test_decisions_are_readable_at_any_width(run, config, monkeypatch, columns):
 
 def test_what_would_be_accepted_is_said_once(run, config):
     result = run("validate", config('{"model": {"a": 1, "b": 2}, "training": {"max_steps": "x"}}'))
-    assert result.stderr.count("accepted: one of vocab_size") == 1
+    assert result.stderr.count("accepted: one of family") == 1
     assert result.stderr.count("a whole number >= 1") == 1
 
 

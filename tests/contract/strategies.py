@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from vishwamai.contract.accelerators import generations, slices
 from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.families import FAMILIES
 from vishwamai.contract.load import check_config
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolved import SiteDefaults
@@ -24,7 +25,12 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "hidden_dim": st.sampled_from([64, 100, 128, 512, 768, 4096]) | st.integers(1, 131_072),
     "num_heads": st.sampled_from([1, 4, 7, 8, 12, 64]) | st.integers(1, 1024),
     "num_kv_heads": st.sampled_from([1, 2, 4, 12]) | st.integers(1, 1024),
-    "max_seq_len": st.sampled_from([2, 64, 96, 2048]) | st.integers(2, 4_194_304),
+    "head_dim": st.sampled_from([64, 128, 192, 256]) | st.integers(1, 512).map(lambda half: 2 * half),
+    "num_layers": st.integers(1, 8) | st.integers(1, 1024),
+    "family": st.sampled_from([name for name in FAMILIES for _ in range(4 if name == "vishwamai" else 1)]),
+    "layer_pattern": st.none() | st.lists(st.sampled_from(["full", "sliding"]), min_size=1, max_size=6),
+    "attention_dropout_rate": st.just(0.0) | st.floats(0.0, 1.0, exclude_max=True),
+    "max_seq_len": st.sampled_from([2, 64, 96, 2048, 4096]) | st.integers(2, 4_194_304),
     "warmup_steps": st.integers(0, 3000) | st.integers(0, 1_000_000_000),
     "max_steps": st.integers(1, 3000) | st.integers(1, 1_000_000_000),
     "labels": st.dictionaries(
@@ -95,7 +101,7 @@ def _tpu_of_a_slice(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
-    if name in _SPECIAL:
+    if name in _SPECIAL and "$ref" not in schema:  # model is a section as well as an axis of the mesh
         return _SPECIAL[name]
     if name == "tpu":
         return _from_schema("", schema) | _tpu_of_a_slice()

@@ -13,6 +13,27 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"model": {"num_heads": 12, "num_kv_heads": 5}}, "/model/num_kv_heads", ["5", "num_heads 12"]),
     ({"model": {"num_heads": 7, "hidden_dim": 100}}, "/model/num_heads", ["7", "hidden_dim 100", "head_dim"]),
     ({"model": {"num_heads": 4, "hidden_dim": 12}}, "/model/num_heads", ["12 / 4 = 3", "even"]),
+    ({"model": {"family": "gemma", "qkv_bias": True}}, "/model/qkv_bias", ["true", "family gemma has false"]),
+    (
+        {"model": {"layer_pattern": ["full", "sliding"]}},
+        "/model/layer_pattern",
+        ["sliding layers", "sliding_window is not given"],
+    ),
+    (
+        {"model": {"rope_scaling": {"low_freq_factor": 4.0, "high_freq_factor": 4.0}}},
+        "/model/rope_scaling/low_freq_factor",
+        ["4", "not below", "high_freq_factor 4"],
+    ),
+    (
+        {"memory": {"gradient_checkpointing": False, "remat_policy": "dots"}},
+        "/memory/remat_policy",
+        ['"dots"', "gradient_checkpointing is false"],
+    ),
+    (
+        {"memory": {"gradient_checkpointing": True, "remat_policy": "none"}},
+        "/memory/remat_policy",
+        ['"none"', "gradient_checkpointing is true"],
+    ),
     ({"training": {"warmup_steps": 100, "max_steps": 100}}, "/training/warmup_steps", ["100", "max_steps 100"]),
     ({"training": {"warmup_steps": 1_000_000_000}}, "/training/warmup_steps", ["1000000000"]),
     ({"sequence": {"max_length": 65}, "model": {"max_seq_len": 64}}, "/sequence/max_length", ["65", "max_seq_len 64"]),
@@ -104,6 +125,8 @@ def test_a_contradiction_names_both_sides(document: dict[str, Any], pointer: str
         ({"tpu": {"mesh_shape": {"model": 8}}}, {"model.num_heads": 16, "model.head_dim": 48}),
         ({"data": {"eval_fraction": 0.0}}, {"logging.eval_every": 0}),
         ({"tpu": {"device_strategy": "fsdp"}}, {"optimization.shard_weights": True}),
+        ({"memory": {"remat_policy": "none"}}, {"memory.gradient_checkpointing": False}),
+        ({"model": {"family": "llama"}}, {"model.activation": "swiglu", "model.tie_embeddings": False}),
     ],
 )
 def test_a_default_steps_aside(document: dict[str, Any], moved: dict[str, Any]):
@@ -114,6 +137,10 @@ def test_a_default_steps_aside(document: dict[str, Any], moved: dict[str, Any]):
         section, field = name.split(".")
         assert effective[section][field] == value
         assert name in decided or value == type(job.effective)().model_dump()[section][field]
+
+
+def test_linear_scaling_has_no_frequency_factors_to_contradict():
+    check_config({"model": {"rope_scaling": {"kind": "linear", "low_freq_factor": 4.0, "high_freq_factor": 2.0}}})
 
 
 def test_head_dim_frees_the_heads():

@@ -59,6 +59,7 @@ NEW: dict[str, Any] = {
         "num_kv_heads": 4,
         "head_dim": 32,
         "mlp_dim": 2048,
+        "attention_dropout_rate": 0.1,
     },
     "training": {
         "batch_size": 4,
@@ -99,7 +100,7 @@ def test_an_old_config():
         ("model.emb_size", "renamed", "model.hidden_dim"),
         ("model.widening_factor", "renamed", "model.mlp_dim"),
         ("model.num_kv_heads", "kept", "model.num_kv_heads"),
-        ("model.attention_dropout_rate", "not_supported", None),
+        ("model.attention_dropout_rate", "kept", "model.attention_dropout_rate"),
         ("model.use_rotary", "same_meaning", None),
         ("model.init_scale", "same_meaning", None),
         ("model.use_flash_attn", "renamed", "memory.attention_memory_efficient"),

@@ -35,7 +35,17 @@ def test_nothing_to_say():
         ("no-gradient-clipping", {"training": {"max_grad_norm": 0.0}}),
         ("fp8-without-dynamic-scale", {"optimization": {"use_dynamic_scale": False}}),
         ("no-mixed-precision", {"optimization": {"mixed_precision": False}}),
-        ("unaligned-block-size", {"optimization": {"block_size": 100}}),
+        ("unaligned-block-size", {"optimization": {"block_size": 100, "attention": "blockwise"}}),
+        ("no-attention-kernel", {"model": {"head_dim": 48}}),
+        (
+            "vocabulary-not-split",
+            {
+                "model": {"vocab_size": 1152, "num_heads": 256, "max_seq_len": 128},
+                "tpu": {"mesh_shape": {"model": 256}},
+            },
+        ),
+        ("moments-stand-still", {"training": {"optimizer": {"state_dtype": "bfloat16", "beta2": 0.999}}}),
+        ("tokens-of-another-model", {"checkpoint": {"init_from": "llama"}}),
         ("unaligned-vocabulary", {"model": {"vocab_size": 50257}}),
         ("demo-corpus", {"data": {"train": ["builtin:python"]}}),
         ("no-evaluation", {"logging": {"eval_every": 0}}),
@@ -52,7 +62,7 @@ def test_a_practice(code: str, sections: dict[str, Any]):
 @pytest.mark.parametrize("code", ["no-mixed-precision", "unaligned-block-size", "unaligned-vocabulary", "demo-corpus"])
 def test_a_rehearsal_needs_no_advice_on_hardware(code: str):
     sections: dict[str, Any] = {
-        "optimization": {"mixed_precision": False, "block_size": 100},
+        "optimization": {"mixed_precision": False, "block_size": 100, "attention": "blockwise"},
         "model": {"vocab_size": 50257},
         "data": {"train": ["builtin:python"]},
     }
@@ -64,18 +74,3 @@ def test_a_small_model_may_learn_fast():
     tiny = {"vocab_size": 512, "hidden_dim": 128, "num_layers": 2}
     assert "high-learning-rate" not in codes(model=tiny, training={"learning_rate": 0.01})
     assert "high-learning-rate" in codes(model=tiny, training={"learning_rate": 0.1})
-
-
-def memory_fix(**sections: Any) -> str:
-    job = resolve(check_config(sections))
-    return next((str(notice.fix) for notice in job.warnings if notice.code == "memory-may-not-fit"), "fits")
-
-
-def test_memory():
-    v5e = {"accelerator": "v5e", "tpu_topology": "2x4"}
-    assert memory_fix(tpu=v5e) == "fits"
-    assert "memory.gradient_checkpointing" in memory_fix(tpu=v5e, memory={"gradient_checkpointing": False})
-    assert memory_fix(tpu={"accelerator": "v5p"}, memory={"gradient_checkpointing": False}) == "fits"
-    assert "split the weights" in memory_fix(tpu=v5e, model=LARGE, optimization={"shard_weights": False})
-    assert "larger slice" in memory_fix(tpu=v5e, model=LARGE)
-    assert memory_fix(tpu={"accelerator": "v5p", "tpu_topology": "4x4x4"}, model=LARGE) == "fits"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.contract.strategies import configs, documents, json_values, sites, valid_documents
 from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.families import FAMILIES
 from vishwamai.contract.load import check_config
 from vishwamai.contract.problems import InvalidConfig, Problem
 from vishwamai.contract.resolution.draft import requested_settings
@@ -112,17 +113,21 @@ def test_any_json_is_accepted_or_refused_with_problems(value: Any):
 def test_the_strategies_reach_the_interesting_cases():
     reached = set()
 
-    @settings(max_examples=300)
+    @settings(max_examples=700)
     @given(configs())
     def explore(config: TrainingConfig) -> None:
         job = resolve(config)
         reached.add(job.hardware.accelerator)
+        reached.update((job.execution.attention, job.execution.remat, f"gathered by {job.execution.weight_gather}"))
+        reached.update((job.effective.model.family, job.precision.loss_scale))
         reached.update(axis for axis, size in job.mesh.model_dump().items() if size > 1)
         reached.update({"slices"} if job.hardware.num_slices > 1 else ())
         reached.update(decision.setting for decision in job.decisions)
 
     explore()
     assert reached >= {"v3", "v4", "v5e", "v5p", "v6e", "tpu7x", "data", "fsdp", "sequence", "model", "slices"}
+    assert reached >= {"flash", "splash", "blockwise", "dense", "none", "attention", "offload", "full", "dots"}
+    assert reached >= {"gathered by step", "gathered by layer", "dynamic", *FAMILIES}
     assert reached >= {"training.warmup_steps", "distillation", "optimization.use_pjit"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from vishwamai.contract.load import check_config
 from vishwamai.contract.resolve import resolve
-from vishwamai.contract.resolved import Batch, Decision, ResolvedJob
+from vishwamai.contract.resolved import Batch, Decision, Platform, ResolvedJob, SiteDefaults
 
 
 def job(**document: Any) -> ResolvedJob:
@@ -25,8 +25,9 @@ def why(resolved: ResolvedJob, setting: str) -> Decision:
 def test_bfloat16_needs_both_switches(bfloat16: bool, mixed: bool, compute: str):
     resolved = job(tpu={"use_bfloat16": bfloat16}, optimization={"mixed_precision": mixed})
     assert resolved.precision.compute == compute
-    assert resolved.precision.loss_scale == "none"
     low = compute == "bfloat16"
+    assert resolved.precision.loss_scale == ("dynamic" if low else "none")
+    assert resolved.effective.optimization.use_dynamic_scale is low
     assert resolved.effective.tpu.use_bfloat16 is low
     assert resolved.effective.optimization.mixed_precision is low
     if bfloat16 != mixed:
@@ -38,22 +39,26 @@ def test_bfloat16_needs_both_switches(bfloat16: bool, mixed: bool, compute: str)
     ("accelerator", "words"), [("v5p", "no faster than bfloat16"), ("tpu7x", "on tpu7x they arrive")]
 )
 def test_fp8_is_answered(accelerator: str, words: str):
-    resolved = job(
-        optimization={"use_fp8": True, "use_dynamic_scale": True},
-        memory={"kv_cache_fp8": True},
-        tpu={"accelerator": accelerator},
-    )
+    resolved = job(optimization={"use_fp8": True}, memory={"kv_cache_fp8": True}, tpu={"accelerator": accelerator})
     assert words in why(resolved, "optimization.use_fp8").why
-    assert "loss scale" in why(resolved, "optimization.use_dynamic_scale").why
-    for section, name in (
-        ("optimization", "use_fp8"),
-        ("optimization", "use_dynamic_scale"),
-        ("memory", "kv_cache_fp8"),
-    ):
+    for section, name in (("optimization", "use_fp8"), ("memory", "kv_cache_fp8")):
         assert getattr(getattr(resolved.effective, section), name) is False
         assert why(resolved, f"{section}.{name}").requested is True
     # Generation has no cache at all yet (trainer/generate/sample.py).
     assert "keeps no keys and values" in why(resolved, "memory.kv_cache_fp8").why
+
+
+def test_the_loss_is_scaled_only_where_it_helps():
+    assert "a step whose gradients overflow" in why(job(), "precision.loss_scale").why
+    assert job(optimization={"use_dynamic_scale": False}).precision.loss_scale == "none"
+    float32 = job(optimization={"use_dynamic_scale": True, "mixed_precision": False})
+    assert "nothing to scale" in why(float32, "optimization.use_dynamic_scale").why
+
+
+def test_moments_may_be_bfloat16():
+    assert job().precision.optimizer_state == "float32"
+    low = job(training={"optimizer": {"state_dtype": "bfloat16"}})
+    assert (low.precision.optimizer_state, low.precision.parameters) == ("bfloat16", "float32")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,9 @@ def test_fp8_is_answered(accelerator: str, words: str):
         ("training.min_learning_rate_ratio", {"training": {"min_learning_rate_ratio": 0.5, "lr_schedule": "constant"}}),
         ("data.eval_fraction", {"data": {"eval": ["x.txt"], "eval_fraction": 0.1}}),
         ("checkpoint.keep_every", {"checkpoint": {"keep_every": 10}, "logging": {"save_every": 0}}),
+        ("checkpoint.init_from", {"checkpoint": {"init_from": "llama", "restore": 10}}),
+        ("optimization.weight_gather", {"optimization": {"weight_gather": "step", "shard_weights": False}}),
+        ("model.vocab_size", {"model": {"vocab_size": 50257}, "tpu": {"mesh_shape": {"model": 2}}}),
         ("tpu.device_strategy", {"tpu": {"device_strategy": "fsdp", "mesh_shape": {"data": 8, "fsdp": 1}}}),
     ],
 )
@@ -79,33 +87,26 @@ def test_pjit_is_not_optional():
 
 
 @pytest.mark.parametrize(
-    ("memory", "window", "block", "kernel", "used"),
+    ("platform", "model", "batch", "mesh", "chunk"),
     [
-        ({}, 2048, 128, "blockwise", 128),
-        ({}, 128, 128, "dense", 128),
-        ({}, 64, 128, "dense", 64),
-        ({"attention_memory_efficient": False}, 2048, 128, "blockwise", 128),
-        ({"attention_memory_efficient": False, "use_memory_efficient_attention": False}, 2048, 128, "dense", 128),
+        ("tpu", {}, 8, {}, 2048),
+        ("tpu", {"vocab_size": 512, "max_seq_len": 64}, 1, {}, 64),
+        ("tpu", {"vocab_size": 512, "max_seq_len": 100}, 3, {}, 256),
+        # A quarter of v5e's 16 GiB holds 2**9 rows of 4 M words in bfloat16 and no more; eight devices split them.
+        ("tpu", {"vocab_size": 4_194_304}, 8, {}, 512),
+        ("tpu", {"vocab_size": 4_194_304}, 8, {"model": 8}, 2048),
+        ("cpu", {}, 8, {}, 512),
+        ("gpu", {"vocab_size": 32_000}, 8, {}, 512),
+        ("cpu", {"vocab_size": 4_194_304}, 8, {}, 16),
     ],
 )
-def test_attention(memory: dict[str, bool], window: int, block: int, kernel: str, used: int):
-    resolved = job(memory=memory, model={"max_seq_len": window}, optimization={"block_size": block})
-    assert (resolved.execution.attention, resolved.execution.attention_block) == (kernel, used)
-
-
-@pytest.mark.parametrize(("asked", "remat"), [(True, "full"), (False, "none")])
-def test_gradient_checkpointing(asked: bool, remat: str):
-    assert job(memory={"gradient_checkpointing": asked}).execution.remat == remat
-
-
-@pytest.mark.parametrize(
-    ("vocabulary", "batch", "window", "chunk"),
-    [(131_072, 8, 2048, 512), (32_000, 8, 2048, 2048), (512, 1, 64, 64), (512, 3, 100, 256), (4_194_304, 8, 2048, 16)],
-)
-def test_loss_chunks_keep_the_logits_small(vocabulary: int, batch: int, window: int, chunk: int):
-    resolved = job(model={"vocab_size": vocabulary, "max_seq_len": window}, training={"batch_size": batch})
+def test_loss_chunks_keep_the_logits_small(
+    platform: Platform, model: dict[str, Any], batch: int, mesh: dict[str, int], chunk: int
+):
+    tpu = {"accelerator": "v5e", "tpu_topology": "2x4"} | ({"mesh_shape": mesh} if mesh else {})
+    document = {"model": model, "training": {"batch_size": batch}, "tpu": tpu}
+    resolved = resolve(check_config(document), SiteDefaults(platform=platform))
     assert resolved.execution.loss_chunk_tokens == chunk
-    assert chunk * vocabulary <= 64 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,8 @@ def test_loss_chunks_keep_the_logits_small(vocabulary: int, batch: int, window: 
         ({"mesh_shape": {"data": 2, "fsdp": 4}}, True, ["fsdp"]),
         ({"tpu_cores": 1}, True, []),
         ({"num_slices": 2, "tpu_topology": "2x2x2"}, True, []),
+        ({"tpu_cores": 64}, True, ["data"]),
+        ({"tpu_cores": 512}, True, []),  # 768 does not divide by 512
     ],
 )
 def test_where_weights_are_split(tpu: dict[str, Any], shard: bool, axes: list[str]):
@@ -151,6 +154,21 @@ def test_batch_size_is_per_device():
             }
             | {"mlp_dim": 14336, "activation": "swiglu", "tie_embeddings": False},
             7_241_732_096,  # Mistral 7B, whose shape this is
+        ),
+        (
+            {"family": "qwen2", "vocab_size": 151_936, "hidden_dim": 896, "num_layers": 24, "num_heads": 14}
+            | {"num_kv_heads": 2, "mlp_dim": 4864, "tie_embeddings": True},
+            494_032_768,  # Qwen2 0.5B, which has biases
+        ),
+        (
+            {"family": "qwen3", "vocab_size": 151_936, "hidden_dim": 1024, "num_layers": 28, "num_heads": 16}
+            | {"num_kv_heads": 8, "head_dim": 128, "mlp_dim": 3072, "tie_embeddings": True},
+            596_049_920,  # Qwen3 0.6B, which normalizes queries and keys
+        ),
+        (
+            {"family": "gemma2", "vocab_size": 256_000, "hidden_dim": 2304, "num_layers": 26, "num_heads": 8}
+            | {"num_kv_heads": 4, "head_dim": 256, "mlp_dim": 9216},
+            2_614_341_888,  # Gemma 2 2B, which has four norms a layer and a gate
         ),
     ],
 )

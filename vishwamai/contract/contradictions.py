@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.families import FAMILIES
+from vishwamai.contract.field_errors import in_quotes
 from vishwamai.contract.problems import Problem
 from vishwamai.contract.resolution import fit
 from vishwamai.contract.resolution.draft import Asked
@@ -15,6 +17,7 @@ from vishwamai.contract.strict_json import pointer_to
 
 BYTE_TOKENS = 258
 """Ids of the byte tokenizer: 256 bytes and two special tokens."""
+_SCALING = "model.rope_scaling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,48 @@ def _clash(
 def _divisors(number: int, most: int = 12) -> str:
     found = [str(n) for n in range(1, min(number, 4096) + 1) if number % n == 0]
     return ", ".join(found[:most]) + (", ..." if len(found) > most else "")
+
+
+def family(asked: Asked) -> Iterator[Contradiction]:
+    """What makes a family cannot be asked otherwise."""
+    name = asked.config.model.family
+    for field, value in FAMILIES[name].fixed.items():
+        setting = f"model.{field}"
+        if setting in asked and asked.get(setting) != value:
+            message = f"{setting} is {in_quotes(asked.get(setting))}, and family {name} has {in_quotes(value)}"
+            hint = "leave it out, or take family vishwamai, which leaves every field free"
+            yield _clash(asked, (setting, "model.family"), message, in_quotes(value), hint)
+
+
+def sliding_layers(asked: Asked) -> Iterator[Contradiction]:
+    """A sliding layer needs a window."""
+    names = ("model.layer_pattern", "model.sliding_window")
+    windowed = names[1] in asked or "sliding_window" in FAMILIES[asked.config.model.family].usual
+    if "sliding" in (asked.get(names[0]) or ()) and not windowed:
+        message = "model.layer_pattern has sliding layers, and model.sliding_window is not given"
+        hint = "give model.sliding_window, the keys that a token sees on those layers"
+        yield _clash(asked, names, message, "full layers only", hint)
+
+
+def rope_frequencies(asked: Asked) -> Iterator[Contradiction]:
+    """llama3 scaling goes over from stretched to untouched waves between two factors."""
+    scaling, names = asked.config.model.rope_scaling, (f"{_SCALING}.low_freq_factor", f"{_SCALING}.high_freq_factor")
+    if scaling is None or scaling.kind != "llama3" or not asked.both(*names):
+        return
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    if low >= high:
+        yield _clash(asked, names, f"{names[0]} is {low:g}, not below {names[1]} {high:g}", f"less than {high:g}")
+
+
+def rematerialization(asked: Asked) -> Iterator[Contradiction]:
+    """A policy says what is kept where something is recomputed."""
+    names = ("memory.remat_policy", "memory.gradient_checkpointing")
+    policy, on = asked.get(names[0]), asked.get(names[1])
+    if policy is None or policy == "auto" or on is None or on == (policy != "none"):
+        return
+    accepted = "none or auto" if on is False else "dots, attention, offload, full or auto"
+    message = f'{names[0]} is "{policy}", but {names[1]} is {in_quotes(on)}'
+    yield _clash(asked, names, message, accepted, f"leave out {names[1]}, which follows from the policy")
 
 
 def key_value_heads(asked: Asked) -> Iterator[Contradiction]:
@@ -213,6 +258,10 @@ def hardware(asked: Asked) -> Iterator[Contradiction]:
 
 
 RULES: tuple[Rule, ...] = (
+    family,
+    sliding_layers,
+    rope_frequencies,
+    rematerialization,
     key_value_heads,
     head_width,
     warm_up,

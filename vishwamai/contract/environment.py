@@ -11,6 +11,9 @@ ATTEMPT = "VISHWAMAI_ATTEMPT"
 REPORTS_URL = "VISHWAMAI_REPORTS_URL"
 REPORTS_TOKEN_FILE = "VISHWAMAI_REPORTS_TOKEN_FILE"
 METRICS_PORT = "VISHWAMAI_METRICS_PORT"
+COORDINATOR = "VISHWAMAI_COORDINATOR"
+PROCESSES = "VISHWAMAI_PROCESSES"
+PROCESS = "VISHWAMAI_PROCESS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class TrainerEnvironment:
     reports_token_file: Path | None = None
     metrics_port: int | None = None
     """None serves no metrics; 0 takes any free port."""
+    coordinator: str | None = None
+    """host:port of process 0, where the processes of one attempt find each other; None when there is only one."""
+    processes: int = 1
+    process: int = 0
+    """Number of this one, from 0."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "TrainerEnvironment":
@@ -35,6 +43,11 @@ class TrainerEnvironment:
                 raise ValueError(f"{name} is not set: launchers set it; to train by hand use --config and --output")
         token = environ.get(REPORTS_TOKEN_FILE)
         port = _number(environ, METRICS_PORT)
+        processes, process = _number(environ, PROCESSES) or 1, _number(environ, PROCESS) or 0
+        if process >= processes:
+            raise ValueError(f"{PROCESS} is {process}, and {PROCESSES} is {processes}: they are numbered from 0")
+        if processes > 1 and not environ.get(COORDINATOR):
+            raise ValueError(f"{COORDINATOR} is not set, and {processes} processes need an address to meet at")
         return cls(
             resolved=Path(environ[RESOLVED]),
             output=Path(environ[OUTPUT]),
@@ -43,6 +56,9 @@ class TrainerEnvironment:
             reports_url=environ.get(REPORTS_URL),
             reports_token_file=Path(token) if token else None,
             metrics_port=port,
+            coordinator=environ.get(COORDINATOR),
+            processes=processes,
+            process=process,
         )
 
     def write(self) -> dict[str, str]:
@@ -55,6 +71,9 @@ class TrainerEnvironment:
             REPORTS_URL: self.reports_url,
             REPORTS_TOKEN_FILE: self.reports_token_file,
             METRICS_PORT: self.metrics_port,
+            COORDINATOR: self.coordinator,
+            PROCESSES: self.processes if self.processes > 1 else None,
+            PROCESS: self.process if self.processes > 1 else None,
         }
         return {name: str(value) for name, value in pairs.items() if value is not None}
 

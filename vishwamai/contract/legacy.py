@@ -56,9 +56,6 @@ _TREE = "tree-of-thought search belongs to inference, and this service trains"
 _TEACHER_CACHE = "the teacher's outputs are not cached between steps"
 
 LEGACY: Mapping[str, Rule] = {
-    "model.attention_dropout_rate": Fixed(
-        0, "dropout acts on the residual branches (model.dropout_rate), not on attention weights"
-    ),
     "model.use_flash_attn": Renamed(_ATTENTION),
     "model.use_rms_norm": Fixed(True, "normalization is always RMSNorm"),
     "model.use_rotary": Fixed(True, "positions are always rotary"),

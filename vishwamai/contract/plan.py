@@ -35,6 +35,7 @@ class PlanMemory(Value):
     aliased: int | None = Field(None, description="Outputs that take the place of arguments.")
     temporaries: int | None = Field(None, description="Activations, gradients and the rest of the step's own.")
     program: int | None = Field(None, description="The program's code.")
+    host: int = Field(0, description="Offloaded to the host, for each device.")
     required: int = Field(description="arguments + outputs - aliased + temporaries, or what the compiler asked for.")
     available: int = Field(description="What the compiler may use.")
 
@@ -45,19 +46,28 @@ class PlanMemory(Value):
 
 
 class CostShare(Value):
-    """Cycles of one kind of work or one part of the program."""
+    """Cycles of one kind of work."""
 
-    name: str
+    kind: CostKind
     cycles: int
     share: float = Field(description="Of the step's cycles; of work beside the compute, what it would be.")
     bytes: int = Field(0, description="Moved, where work is counted by bytes.")
+
+
+class PartCost(Value):
+    """Cycles of one function of the trainer, in one pass."""
+
+    part: str = Field(description="Such as 'model.layers Mlp.__call__'; 'compiler' for what only the compiler wanted.")
+    which: Pass
+    cycles: int
+    share: float
 
 
 class OperationCost(Value):
     """One operation of the compiled step."""
 
     name: str = Field(description="In the compiled program.")
-    part: str = Field(description="Function of the trainer that it comes from, such as 'model.layers Mlp.__call__'.")
+    part: str = Field(description="Function of the trainer that it comes from.")
     which: Pass
     kind: CostKind
     cycles: int = Field(description="Of a step.")
@@ -74,14 +84,18 @@ class PlanCost(Value):
     cycles_per_token: float = Field(description="By the tokens of one device.")
     step_seconds: float = Field(description="At the nominal clock.")
     tokens_per_second: float = Field(description="Of all devices, at the nominal clock.")
-    mfu: float = Field(description="Model FLOPs / (cycles x the rate of a large matrix product).")
-    ideal_cycles: int = Field(description="Model FLOPs at the rate of a large matrix product.")
+    mfu: float = Field(description="Model FLOPs of a step / what the device's published peak does in that time.")
+    ideal_cycles: int = Field(
+        description="Model FLOPs at the rate that the compiler gives a large matrix product; "
+        "ideal_cycles / cycles_per_step compares with other trainers costed the same way."
+    )
     model_flops_per_token: float = Field(
-        description="6 x weights of matrix products + 12 x width x mean keys seen, over layers."
+        description="6 x weights of matrix products + 12 x width of the heads x keys that a token sees on average, "
+        "over the layers. Recomputation is not in it."
     )
     kinds: list[CostShare] = Field(description="By kind of work, the dearest first.")
     beside: list[CostShare] = Field(description="Work beside the compute, not part of cycles_per_step.")
-    parts: list[CostShare] = Field(description="By part of the program, the dearest first.")
+    parts: list[PartCost] = Field(description="By function of the trainer and pass, the dearest first.")
     operations: list[OperationCost] = Field(description="The dearest operations.")
 
 

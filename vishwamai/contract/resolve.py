@@ -10,10 +10,13 @@ from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolution import not_yet
 from vishwamai.contract.resolution.defaults import yield_to_requests
 from vishwamai.contract.resolution.draft import Draft
-from vishwamai.contract.resolution.execution import batch_of, parameter_count, settle_execution, settle_precision
+from vishwamai.contract.resolution.execution import batch_of, settle_execution
+from vishwamai.contract.resolution.family import settle_family
 from vishwamai.contract.resolution.hardware import describe, settle
 from vishwamai.contract.resolution.placement import Misfit, place
-from vishwamai.contract.resolution.practices import Subject, advice
+from vishwamai.contract.resolution.practices import advice
+from vishwamai.contract.resolution.precision import settle_precision
+from vishwamai.contract.resolution.size import parameter_count
 from vishwamai.contract.resolved import Batch, ResolvedJob, SiteDefaults
 
 __all__ = ["SiteDefaults", "resolve"]
@@ -27,21 +30,20 @@ def resolve(config: TrainingConfig, site: SiteDefaults | None = None) -> Resolve
     site = site or SiteDefaults()
     draft = Draft(config)
     yield_to_requests(draft)
+    settle_family(draft)
     placement = place(draft.asked, axis_limits(draft.asked), site.accelerator)
     if isinstance(placement, Misfit):
         raise InvalidConfig([placement.problem])
     settle(draft, placement, site.platform)
+    hardware = describe(placement, site.platform, spot=draft["tpu.spot"])
     precision = settle_precision(draft)
-    execution = settle_execution(draft, placement.mesh, placement.num_slices)
+    execution = settle_execution(draft, hardware, placement.mesh, precision)
     blocking = not_yet.answer(draft)
 
     effective = draft.config()
-    hardware = describe(placement, site.platform, spot=effective.tpu.spot)
     batch = batch_of(effective, placement.devices)
     _explain_batch(draft, batch, placement.devices)
-    parameters = parameter_count(effective)
-    subject = Subject(config, effective, hardware, placement.mesh, precision, execution, parameters)
-    return ResolvedJob(
+    job = ResolvedJob(
         requested=config.model_dump(mode="json", exclude_unset=True),
         effective=effective,
         hardware=hardware,
@@ -49,10 +51,11 @@ def resolve(config: TrainingConfig, site: SiteDefaults | None = None) -> Resolve
         precision=precision,
         execution=execution,
         batch=batch,
-        parameters=parameters,
+        parameters=parameter_count(effective),
         decisions=draft.decisions,
-        warnings=blocking + advice(subject),
+        warnings=blocking,
     )
+    return job.model_copy(update={"warnings": blocking + advice(job)})
 
 
 def _explain_batch(draft: Draft, batch: Batch, devices: int) -> None:

@@ -10,6 +10,8 @@ from vishwamai.contract.problems import Notice
 
 Platform = Literal["tpu", "cpu", "gpu"]
 ComputeType = Literal["bfloat16", "float32"]
+AttentionKind = Literal["dense", "blockwise", "flash", "splash", "cudnn"]
+RematPolicy = Literal["none", "dots", "attention", "offload", "full"]
 MESH_AXES = ("data", "fsdp", "sequence", "model")
 """Mesh axes from the slowest network to the fastest."""
 
@@ -74,19 +76,33 @@ class Precision(Value):
     """Number formats of the step."""
 
     compute: ComputeType = Field(description="Activations and matrix products.")
-    parameters: Literal["float32"] = Field("float32", description="Master weights and optimizer state.")
-    loss_scale: Literal["none", "dynamic"] = "none"
+    parameters: Literal["float32"] = Field("float32", description="Master weights.")
+    optimizer_state: ComputeType = Field("float32", description="AdamW's moments.")
+    loss_scale: Literal["none", "dynamic"] = Field(
+        "none", description="dynamic: the loss is scaled up, and a step whose gradients overflow is skipped."
+    )
 
 
 class Execution(Value):
     """How the step is computed."""
 
-    attention: Literal["dense", "blockwise"]
-    attention_block: int
-    remat: Literal["none", "full"] = Field(description="'full' recomputes each block in the backward pass.")
-    loss_chunk_tokens: int = Field(description="Tokens whose logits exist at one time.")
+    attention: AttentionKind = Field(
+        description="dense: all scores at once; blockwise: block by block, in plain XLA; flash: our TPU kernel; "
+        "splash: JAX's TPU kernel; cudnn: the GPU library's."
+    )
+    attention_block: int = Field(description="Keys per block of blockwise attention.")
+    remat: RematPolicy = Field(
+        description="What of a layer is kept for the backward pass, beside its input; the rest is computed again. "
+        "none: all is kept; dots: results of matrix products; attention: attention's result; offload: attention's "
+        "result, and inputs wait in host memory; full: nothing."
+    )
+    scan_layers: bool = Field(True, description="One compiled layer visited in a loop, or every layer compiled.")
+    loss_chunk_tokens: int = Field(description="Tokens of a device whose logits exist at one time.")
     weight_axes: list[str] = Field(
         description="Mesh axes that split weights and optimizer state; [] keeps full copies."
+    )
+    weight_gather: Literal["step", "layer"] = Field(
+        "layer", description="Split weights are gathered once a step and kept, or layer by layer where needed."
     )
 
 

@@ -75,6 +75,10 @@ class CheckpointSection(Section):
         None, ge=1, le=1_000_000_000, description="Also keep every checkpoint whose step is a multiple of this."
     )
     asynchronous: bool = Field(True, description="Write in the background while training goes on.")
+    init_from: Location | None = Field(
+        None,
+        description="Folder of a Hugging Face checkpoint whose weights a run starts from when it has none of its own.",
+    )
     restore: Literal["newest", "never"] | Annotated[int, Field(ge=0, lt=1_000_000_000)] = Field(
         "newest", description="Start from the newest committed checkpoint, from none, or from that of one step."
     )

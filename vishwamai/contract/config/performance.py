@@ -1,5 +1,7 @@
 """Memory and speed: sections `memory` and `optimization`."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from vishwamai.contract.base import Section
@@ -9,6 +11,11 @@ class MemorySection(Section):
     """What to trade for memory."""
 
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass.")
+    remat_policy: Literal["auto", "none", "dots", "attention", "offload", "full"] = Field(
+        "auto",
+        description="What gradient_checkpointing keeps of a layer beside its input: results of matrix products "
+        "(dots), of attention, the same with inputs in host memory (offload), nothing (full), or what fits (auto).",
+    )
     attention_memory_efficient: bool = Field(
         True, description="Attention whose memory grows linearly with the sequence."
     )
@@ -24,6 +31,13 @@ class OptimizationSection(Section):
     use_fp8: bool = Field(True, description="Matrix products in FP8 where the chip gains from it.")
     use_pjit: bool = Field(True, description="Compile one program for the whole mesh.")
     block_size: int = Field(128, ge=8, le=65_536, description="Keys per attention block.")
+    attention: Literal["auto", "dense", "blockwise", "flash", "splash", "cudnn"] = Field(
+        "auto", description="How attention is computed; auto takes the fastest that the hardware has."
+    )
+    scan_layers: bool = Field(True, description="Compile one layer and loop over it; false compiles every layer.")
+    weight_gather: Literal["auto", "step", "layer"] = Field(
+        "auto", description="Gather split weights once a step, or layer by layer; auto: once if memory allows."
+    )
     use_dynamic_scale: bool = Field(True, description="Scale the loss so that small gradients survive low precision.")
     mixed_precision: bool = Field(True, description="Low-precision compute over float32 master weights.")
     shard_weights: bool = Field(True, description="Split weights and optimizer state over the data-parallel devices.")

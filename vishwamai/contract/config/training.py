@@ -16,6 +16,9 @@ class OptimizerSection(Section):
     beta1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the first moment.")
     beta2: float = Field(0.95, ge=0.0, lt=1.0, description="Decay of the second moment.")
     epsilon: float = Field(1e-8, gt=0.0, lt=1.0, description="Added to the root of the second moment.")
+    state_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Number format of the moments; bfloat16 halves their memory."
+    )
 
 
 class EarlyStoppingSection(Section):
@@ -36,6 +39,21 @@ class TrainingSection(Section):
     weight_decay: float = Field(0.01, ge=0.0, le=10.0, description="AdamW's decay, on weight matrices only.")
     max_grad_norm: float = Field(
         1.0, ge=0.0, description="Gradients are scaled down to this global norm; 0 leaves them alone."
+    )
+    z_loss: float = Field(
+        0.0, ge=0.0, le=1.0, description="Weight of the squared log of the softmax's sum, which keeps logits small."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of the target's probability spread over the whole vocabulary."
+    )
+    max_bad_steps: int = Field(
+        1,
+        ge=1,
+        le=1_000_000,
+        description="Steps in a row whose loss or gradients are no numbers before the run ends; each is skipped.",
+    )
+    find_bad_layer: bool = Field(
+        False, description="When a run ends on such steps, name the first layer whose output is no number."
     )
     lr_schedule: LearningRateSchedule = Field(
         "cosine", description="After warm-up: linear or cosine decay, wsd (stable, then decay), or constant."

@@ -95,6 +95,10 @@ def _unused(draft: Draft) -> None:
         draft.explain("training.min_learning_rate_ratio", ratio, "not used: lr_schedule constant never decays")
     if "data.eval_fraction" in draft.asked and data.eval is not None:
         draft.explain("data.eval_fraction", data.eval_fraction, "not used: data.eval names the held-out text")
+    restore = draft.asked.get("checkpoint.restore")
+    if "checkpoint.init_from" in draft.asked and isinstance(restore, int):
+        why = f"not used: checkpoint.restore names step {restore} of the run's own checkpoints"
+        draft.explain("checkpoint.init_from", draft["checkpoint.init_from"], why)
     keep = draft.asked.get("checkpoint.keep_every")
     if keep and draft["logging.save_every"] == 0:
         draft.explain(

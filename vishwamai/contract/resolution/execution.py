@@ -1,65 +1,38 @@
-"""How the step is computed: number formats, attention, rematerialization, loss chunks, sharding of the weights."""
+"""How the step is computed: attention, what is kept for the backward pass, loss chunks, and where weights are."""
 
+from vishwamai.contract.accelerators import find_generation
 from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.resolution import size
+from vishwamai.contract.resolution.attention import settle_attention
 from vishwamai.contract.resolution.draft import Draft
-from vishwamai.contract.resolved import Batch, Execution, Mesh, Precision
+from vishwamai.contract.resolution.memory import FLOAT32, Work, tokens_of_device, width
+from vishwamai.contract.resolution.remat import settle_remat, settle_weight_gather
+from vishwamai.contract.resolved import Batch, Execution, Hardware, Mesh, Precision
 
-LOGITS_AT_ONCE = 64 * 2**20
-"""Elements of logits that may exist at one time on a device: 256 MiB in float32."""
-
-
-def settle_precision(draft: Draft) -> Precision:
-    """bfloat16 when both switches ask for it, else float32; FP8 and loss scaling are answered here too."""
-    bfloat16, mixed = draft["tpu.use_bfloat16"], draft["optimization.mixed_precision"]
-    low = bfloat16 and mixed
-    compute = "bfloat16" if low else "float32"
-    if bfloat16 != mixed:
-        off, on = (
-            ("tpu.use_bfloat16", "optimization.mixed_precision")
-            if mixed
-            else ("optimization.mixed_precision", "tpu.use_bfloat16")
-        )
-        draft.decide(on, False, f"bfloat16 over float32 weights needs both this and {off}, and {off} is false")
-    draft.explain(
-        "precision.compute", compute, "over float32 weights and optimizer state" if low else "bfloat16 was switched off"
-    )
-    _no_fp8(draft, compute)
-    return Precision(compute=compute)
+CHUNK_ON_TPU = 2048
+"""Tokens in a loss chunk: fewer read and write the head's gradient more often, more were measured slower on v5e."""
+CHUNK_ELSEWHERE = 512
+LOGITS_ELSEWHERE = 64 * 2**20 * FLOAT32
+"""Bytes of logits that may exist at one time where there is no TPU."""
+LOGITS_ON_TPU = 1 / 4
+"""The same on a TPU, as a share of its memory."""
 
 
-def _no_fp8(draft: Draft, compute: str) -> None:
-    if draft["optimization.use_fp8"]:
-        generation = draft["tpu.accelerator"]
-        gain = (
-            "this release has no FP8 matrix products yet; on tpu7x they arrive with the work on precision"
-            if generation == "tpu7x"
-            else f"{generation} multiplies FP8 no faster than bfloat16, so nothing is lost"
-        )
-        draft.decide("optimization.use_fp8", False, f"products are computed in {compute}: {gain}")
-    if draft["optimization.use_dynamic_scale"]:
-        why = f"{compute} has float32's range of exponents, so small gradients survive without a loss scale"
-        draft.decide("optimization.use_dynamic_scale", False, why)
-    if draft["memory.kv_cache_fp8"]:
-        why = "this release computes the window anew for each token it generates, and keeps no keys and values"
-        draft.decide("memory.kv_cache_fp8", False, why)
-
-
-def settle_execution(draft: Draft, mesh: Mesh, num_slices: int) -> Execution:
-    """Attention kernel, rematerialization, loss chunk and weight sharding."""
+def settle_execution(draft: Draft, hardware: Hardware, mesh: Mesh, precision: Precision) -> Execution:
+    """Attention kernel, rematerialization, loss chunk, and how weights are split and gathered."""
     _always_compiled(draft)
-    window, block = draft["model.max_seq_len"], min(draft["optimization.block_size"], draft["model.max_seq_len"])
-    attention = _attention(draft, window, block)
-    remat = draft["memory.gradient_checkpointing"]
-    chunk = loss_chunk(draft["model.vocab_size"], draft["training.batch_size"] * window)
-    why = f"logits of {chunk} tokens x {draft['model.vocab_size']} words exist at one time on a device"
-    draft.explain("execution.loss_chunk_tokens", chunk, why)
-    return Execution(
-        attention="blockwise" if attention else "dense",
-        attention_block=block,
-        remat="full" if remat else "none",
-        loss_chunk_tokens=chunk,
-        weight_axes=_weight_axes(draft, mesh, num_slices),
+    attention = settle_attention(draft, hardware, mesh, precision.compute)
+    execution = Execution(
+        attention=attention.kind,
+        attention_block=attention.block,
+        remat="attention",
+        scan_layers=draft["optimization.scan_layers"],
+        loss_chunk_tokens=_loss_chunk(draft, hardware, mesh, precision),
+        weight_axes=_weight_axes(draft, mesh, hardware.num_slices),
+        weight_gather="layer",
     )
+    work = Work(draft.config(), hardware, mesh, precision, execution)
+    return settle_weight_gather(draft, settle_remat(draft, work))
 
 
 def _always_compiled(draft: Draft) -> None:
@@ -71,30 +44,25 @@ def _always_compiled(draft: Draft) -> None:
         )
 
 
-def _attention(draft: Draft, window: int, block: int) -> bool:
-    """Whether attention works block by block."""
-    one, other = "memory.attention_memory_efficient", "memory.use_memory_efficient_attention"
-    wanted = draft[one] or draft[other]
-    if draft[one] != draft[other]:
-        off, on = (one, other) if draft[other] else (other, one)
-        draft.decide(off, True, f"a second name for {on}, and either one asks for it")
-    blockwise = bool(wanted and window > block)
-    if blockwise:
-        why = f"blocks of {block} keys, so that memory grows linearly with the window of {window}"
+def _loss_chunk(draft: Draft, hardware: Hardware, mesh: Mesh, precision: Precision) -> int:
+    """Tokens per chunk of the loss: a power of two, within the device's tokens and its budget of logits."""
+    config = draft.config()
+    vocabulary = config.model.vocab_size
+    words = vocabulary // size.vocabulary_parts(config.model, mesh.model)
+    if hardware.platform == "tpu":
+        budget = LOGITS_ON_TPU * find_generation(hardware.accelerator).hbm_bytes_per_device
+        most, row = CHUNK_ON_TPU, words * width(precision.compute)
     else:
-        why = f"the window of {window} is one block" if wanted else "memory-efficient attention was switched off"
-    draft.explain("execution.attention", "blockwise" if blockwise else "dense", why)
-    if "optimization.block_size" in draft.asked and not blockwise:
-        draft.explain(
-            "optimization.block_size", draft["optimization.block_size"], f"not used: attention is dense, because {why}"
-        )
-    return blockwise
-
-
-def loss_chunk(vocabulary: int, tokens: int) -> int:
-    """Tokens per chunk of the loss: a power of two, within the budget of logits and the device's tokens."""
-    most = max(1, min(LOGITS_AT_ONCE // vocabulary, tokens))
-    return 1 << (most.bit_length() - 1)
+        budget, most, row = LOGITS_ELSEWHERE, CHUNK_ELSEWHERE, words * FLOAT32
+    fitting = max(1, min(most, int(budget // row), tokens_of_device(config, mesh)))
+    chunk = 1 << (fitting.bit_length() - 1)
+    why = f"logits of {chunk} tokens x {words} words exist at one time on a device"
+    draft.explain("execution.loss_chunk_tokens", chunk, why)
+    if mesh.model > 1 and words == vocabulary:
+        fits = -(-vocabulary // mesh.model) * mesh.model
+        why = f"axis model of {mesh.model} does not divide it, so each device holds all words; {fits} would be split"
+        draft.explain("model.vocab_size", vocabulary, why)
+    return chunk
 
 
 def _weight_axes(draft: Draft, mesh: Mesh, num_slices: int) -> list[str]:
@@ -106,24 +74,31 @@ def _weight_axes(draft: Draft, mesh: Mesh, num_slices: int) -> list[str]:
             "shard_weights is false: every device holds all weights of its part of the model",
         )
         return []
-    if mesh.fsdp > 1:
-        axes, why = ["fsdp"], f"shard_weights over the {mesh.fsdp} devices of axis fsdp"
-    elif mesh.data > 1 and num_slices == 1:
-        axes, why = (
-            ["data"],
-            f"shard_weights over the {mesh.data} devices of axis data, gathered layer by layer where needed",
-        )
-    elif mesh.data > 1:
-        axes, why = (
-            [],
-            "whole copies: data spans slices, whose network is too slow to gather weights; use fsdp within a slice",
-        )
-    else:
-        axes, why = [], "no axis holds copies of the weights, so there is nothing to split"
+    axes, why = _splitting(draft, mesh, num_slices)
     draft.explain("execution.weight_axes", axes, why)
     if name in draft.asked and not axes:
         draft.explain(name, True, why)
     return axes
+
+
+def _splitting(draft: Draft, mesh: Mesh, num_slices: int) -> tuple[list[str], str]:
+    """Axes that split weights, and why these."""
+    hidden = draft["model.hidden_dim"]
+    if mesh.fsdp > 1:
+        axis, devices = "fsdp", mesh.fsdp
+    elif mesh.data > 1 and num_slices == 1:
+        axis, devices = "data", mesh.data
+    elif mesh.data > 1:
+        return [], "whole copies: data spans slices, whose network is too slow to gather weights; use fsdp in a slice"
+    else:
+        return [], "no axis holds copies of the weights, so there is nothing to split"
+    if hidden % devices:
+        fits = -(-hidden // devices) * devices
+        return [], (
+            f"whole copies: axis {axis} of {devices} does not divide model.hidden_dim {hidden}, along which weights "
+            f"are split; a hidden_dim of {fits} would be"
+        )
+    return [axis], f"shard_weights over the {devices} devices of axis {axis}"
 
 
 def batch_of(config: TrainingConfig, devices: int) -> Batch:
@@ -136,13 +111,3 @@ def batch_of(config: TrainingConfig, devices: int) -> Batch:
         sequences_per_step=sequences * training.grad_accum_steps,
         tokens_per_step=sequences * training.grad_accum_steps * config.model.max_seq_len,
     )
-
-
-def parameter_count(config: TrainingConfig) -> int:
-    """Trainable parameters: embeddings, head when untied; per layer q, k, v, o, MLP, two norms; one norm at the end."""
-    model = config.model
-    tables = model.vocab_size * model.hidden_dim * (1 if model.tie_embeddings else 2)
-    attention = 2 * model.hidden_dim * model.head_dim * (model.num_heads + model.kv_heads)
-    matrices = 3 if model.activation in ("geglu", "swiglu") else 2
-    layer = attention + matrices * model.hidden_dim * model.mlp_dim + 2 * model.hidden_dim
-    return tables + model.num_layers * layer + model.hidden_dim

@@ -108,6 +108,17 @@ def intervals(asked: Asked, steps: int) -> dict[str, int]:
     return {name: max(1, steps // count) for name, count in times.items() if name in late}
 
 
+def frequency_factors(asked: Asked) -> tuple[float, float]:
+    """(low_freq_factor, high_freq_factor) of llama3 scaling: low below high, four times where one was asked alone."""
+    scaling = asked.config.model.rope_scaling
+    assert scaling is not None, "asked only of a config that scales"
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    names = ("model.rope_scaling.low_freq_factor", "model.rope_scaling.high_freq_factor")
+    if low < high or asked.both(*names):
+        return low, high
+    return (low, 4 * low) if names[0] in asked else (high / 4, high)
+
+
 def common_divisor(*numbers: int) -> int:
     """The largest number that divides all of these."""
     return math.gcd(*numbers)

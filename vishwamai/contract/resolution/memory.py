@@ -1,9 +1,13 @@
 """A rough estimate of what one device must hold. It errs by tens of percent; the plan asks the compiler instead.
 
-state        16 bytes a parameter (float32 weights, gradients, two moments) over the devices that split them
-saved        with remat, the residual stream between layers and one layer's arrays; without, every layer's arrays:
-             about 12 residual-sized, 4 MLP-sized, and the attention scores when attention is dense
-logits       one chunk in float32, and its gradient
+With P parameters on a device of the model axis, W devices that split weights further, c bytes of compute type:
+
+state        4 P / W for weights, and 4 P / W for each of two moments (2 when they are bfloat16)
+gathered     c P when weights are gathered once a step, else c times two layers and the tables
+gradients    4 P of this device's own tokens where weights are whole or gathered once, else 4 P / W, a layer and the
+             tables; and 4 vocabulary x hidden, to which the loss adds the head's gradient chunk by chunk
+activations  what remat keeps, over all layers; the arrays of the layer under way, and their gradients
+logits       one chunk in the compute type, its statistics in float32
 """
 
 import math
@@ -11,11 +15,43 @@ from dataclasses import dataclass
 
 from vishwamai.contract.accelerators import find_generation
 from vishwamai.contract.config import TrainingConfig
-from vishwamai.contract.resolved import Execution, Hardware, Mesh, Precision
+from vishwamai.contract.resolution import size
+from vishwamai.contract.resolved import Execution, Hardware, Mesh, Precision, ResolvedJob
 
-STATE_BYTES = 16
+FLOAT32 = 4
 USABLE = 0.92
 """Share of HBM left by the runtime and by fragmentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the estimate looks at."""
+
+    config: TrainingConfig
+    hardware: Hardware
+    mesh: Mesh
+    precision: Precision
+    execution: Execution
+
+    @classmethod
+    def of(cls, job: ResolvedJob) -> "Work":
+        """A resolved job's."""
+        return cls(job.effective, job.hardware, job.mesh, job.precision, job.execution)
+
+    @property
+    def width(self) -> int:
+        """Bytes of one activation."""
+        return width(self.precision.compute)
+
+    @property
+    def weight_parts(self) -> int:
+        """Devices that split what the model axis leaves of a weight."""
+        return math.prod(getattr(self.mesh, axis) for axis in self.execution.weight_axes)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a micro-batch on one device: a model axis gives each of its devices the tokens of all."""
+        return tokens_of_device(self.config, self.mesh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +59,115 @@ class Need:
     """Bytes on one device."""
 
     state: float
+    gathered: float
+    gradients: float
     activations: float
+    logits: float
     available: float
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.state + self.activations
+        return self.state + self.gathered + self.gradients + self.activations + self.logits
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has that much to use."""
+        return self.total <= self.available
 
 
-def estimate(
-    config: TrainingConfig, hardware: Hardware, mesh: Mesh, execution: Execution, precision: Precision, parameters: int
-) -> Need:
+def width(number_format: str) -> int:
+    """Bytes of one number."""
+    return 2 if number_format == "bfloat16" else FLOAT32
+
+
+def tokens_of_device(config: TrainingConfig, mesh: Mesh) -> int:
+    """Tokens of a micro-batch that one device works on."""
+    return config.training.batch_size * config.model.max_seq_len * mesh.model
+
+
+def estimate(work: Work) -> Need:
     """What a device needs and has."""
-    model = config.model
-    width = 2 if precision.compute == "bfloat16" else 4
-    # batch_size is a mean per device: an axis that splits tokens or features only shares out the same work.
-    tokens = config.training.batch_size * model.max_seq_len
-    scores = model.num_heads * model.max_seq_len if execution.attention == "dense" else 0
-    layer = tokens * (12 * model.hidden_dim + 4 * model.mlp_dim + 2 * scores) * width
-    kept = tokens * model.hidden_dim * width * model.num_layers * mesh.model
-    saved = kept + layer if execution.remat == "full" else layer * model.num_layers
-    logits = 2 * 4 * execution.loss_chunk_tokens * model.vocab_size
-    split = mesh.model * math.prod(getattr(mesh, axis) for axis in execution.weight_axes)
-    available = USABLE * find_generation(hardware.accelerator).hbm_bytes_per_device
-    return Need(STATE_BYTES * parameters / split, saved + logits, available)
+    model = work.config.model
+    words = model.vocab_size / size.vocabulary_parts(model, work.mesh.model)
+    logits = work.execution.loss_chunk_tokens * (words * work.width + 4 * FLOAT32)
+    moments = 2 * width(work.precision.optimizer_state)
+    return Need(
+        state=(FLOAT32 + moments) * size.held(model, work.mesh.model) / work.weight_parts,
+        gathered=_gathered(work),
+        gradients=_gradients(work) + FLOAT32 * words * model.hidden_dim,
+        activations=_kept(work) + _under_way(work),
+        logits=logits,
+        available=USABLE * find_generation(work.hardware.accelerator).hbm_bytes_per_device,
+    )
+
+
+def _tables(work: Work) -> float:
+    model = work.config.model
+    return size.tables(model) / size.vocabulary_parts(model, work.mesh.model)
+
+
+def _gathered(work: Work) -> float:
+    """Weights as the products read them: whole, and in the compute type."""
+    model, copies = work.config.model, work.mesh.model
+    if work.weight_parts == 1 and work.width == FLOAT32:
+        return 0.0
+    if work.execution.weight_gather == "step":
+        return work.width * size.held(model, copies)
+    return work.width * (2 * size.layer_matrices(model) / copies + _tables(work))
+
+
+def _gradients(work: Work) -> float:
+    model, copies = work.config.model, work.mesh.model
+    everything = FLOAT32 * size.held(model, copies)
+    if work.weight_parts == 1 or work.execution.weight_gather == "step":
+        return everything
+    return everything / work.weight_parts + FLOAT32 * (size.layer_matrices(model) / copies + _tables(work))
+
+
+def _kept(work: Work) -> float:
+    """What waits for the backward pass, over all layers."""
+    model, execution = work.config.model, work.execution
+    stream = work.width * model.hidden_dim
+    attention = model.num_heads / work.mesh.model * (work.width * model.head_dim + FLOAT32)
+    match execution.remat:
+        case "none":
+            layer = _whole_layer(work)
+        case "dots":
+            layer = _products(work)
+        case "attention":
+            layer = stream + attention
+        case "offload":
+            layer = attention
+        case "full":
+            layer = stream
+    return work.tokens * layer * model.num_layers
+
+
+def _under_way(work: Work) -> float:
+    """The layer whose gradients are being made: its arrays made anew, their gradients, keys of other devices."""
+    model = work.config.model
+    layer = _whole_layer(work) * (1 if work.execution.remat == "none" else 2)
+    others = work.mesh.sequence * 2 * model.kv_heads * model.head_dim / work.mesh.model * work.width
+    return work.tokens * (layer + (others if work.mesh.sequence > 1 else 0))
+
+
+def _products(work: Work) -> float:
+    """Bytes a token of one layer's input and of the results of its projections and of attention."""
+    model, parts = work.config.model, work.mesh.model
+    heads = 2 * (model.num_heads + model.kv_heads) * model.head_dim / parts
+    up = (2 if model.gated else 1) * model.mlp_dim / parts
+    return work.width * (3 * model.hidden_dim + heads + up)
+
+
+def _whole_layer(work: Work) -> float:
+    """Bytes a token of everything in one layer: products, steps inside norms and activations, rotated heads, softmax.
+
+    Differentiation takes apart what the compiler would fuse: two arrays a norm, three an activation.
+    """
+    model, parts = work.config.model, work.mesh.model
+    rotated = (model.num_heads + model.kv_heads) * model.head_dim / parts
+    up = (2 if model.gated else 1) * model.mlp_dim / parts
+    norms = (4 if model.post_norms else 2) * model.hidden_dim
+    scores = model.num_heads / parts * model.max_seq_len if work.execution.attention == "dense" else 0
+    return _products(work) + work.width * (2 * norms + 3 * up + rotated + 2 * scores)

@@ -1,74 +1,52 @@
 """The guide's best practices as warnings: each rule looks at the resolved job and says at most one thing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vishwamai.contract.config import BUILTIN_CORPUS, TrainingConfig
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.resolution.fit import LANES
-from vishwamai.contract.resolution.memory import estimate
-from vishwamai.contract.resolved import Execution, Hardware, Mesh, Precision
+from vishwamai.contract.resolution.lowering import in_bytes, lowering, need_in_words
+from vishwamai.contract.resolution.memory import Work, estimate
+from vishwamai.contract.resolution.size import vocabulary_parts
+from vishwamai.contract.resolved import ResolvedJob
 
 HIGH_LEARNING_RATE = 3e-3
 SMALL_MODEL = 50_000_000
 """Parameters below which learning rates above HIGH_LEARNING_RATE are common."""
+BFLOAT16_STEP = 2.0**-8
+"""Largest relative distance between neighbouring bfloat16 numbers."""
+
+Rule = Callable[[ResolvedJob], Notice | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What the rules look at."""
-
-    requested: TrainingConfig
-    effective: TrainingConfig
-    hardware: Hardware
-    mesh: Mesh
-    precision: Precision
-    execution: Execution
-    parameters: int
-
-    @property
-    def on_tpu(self) -> bool:
-        """Whether real chips are bought; a rehearsal needs no advice on hardware."""
-        return self.hardware.platform == "tpu"
+def on_tpu(job: ResolvedJob) -> bool:
+    """Whether real chips are bought; a rehearsal needs no advice on hardware."""
+    return job.hardware.platform == "tpu"
 
 
-Rule = Callable[[Subject], Notice | None]
-
-
-def advice(subject: Subject) -> list[Notice]:
+def advice(job: ResolvedJob) -> list[Notice]:
     """All warnings, the most important first."""
-    return [notice for rule in RULES if (notice := rule(subject))]
+    return [notice for rule in RULES if (notice := rule(job))]
 
 
-def memory(job: Subject) -> Notice | None:
+def memory(job: ResolvedJob) -> Notice | None:
     """The state and activations should fit a device."""
-    if not job.on_tpu:
+    need = estimate(Work.of(job))
+    if not on_tpu(job) or need.fits:
         return None
-    need = estimate(job.effective, job.hardware, job.mesh, job.execution, job.precision, job.parameters)
-    if need.total <= need.available:
-        return None
-    fixes = []
-    if job.execution.remat == "none":
-        fixes.append("turn on memory.gradient_checkpointing")
-    if need.state > need.available / 2 and not job.execution.weight_axes:
-        fixes.append('split the weights: optimization.shard_weights, or tpu.device_strategy "fsdp"')
-    elif need.state > need.available / 2:
-        fixes.append('take a larger slice, or tpu.device_strategy "model_parallel"')
-    if job.effective.training.batch_size > 1:
-        fixes.append("lower training.batch_size and raise grad_accum_steps")
+    fixes = lowering(job)[:4]
     return Notice(
         code="memory-may-not-fit",
         pointer="/memory/gradient_checkpointing" if job.execution.remat == "none" else "/training/batch_size",
         message=(
-            f"By a rough estimate a device needs {need.total / 2**30:.1f} GiB ({need.state / 2**30:.1f} for weights, "
-            "gradients and optimizer), "
-            f"and a {job.hardware.accelerator} device has {need.available / 2**30:.1f} GiB to use."
+            f"By a rough estimate a device needs {need_in_words(need)}, "
+            f"and a {job.hardware.accelerator} device has {in_bytes(need.available)} to use."
         ),
-        fix="; or ".join(fixes) or "take a larger slice",
+        fix=f"Each by the estimate: {'; '.join(fixes)}.",
     )
 
 
-def warm_up(job: Subject) -> Notice | None:
+def warm_up(job: ResolvedJob) -> Notice | None:
     """A warm-up of at least 1% of the steps."""
     training = job.effective.training
     if training.warmup_steps * 100 >= training.max_steps:
@@ -84,7 +62,7 @@ def warm_up(job: Subject) -> Notice | None:
     )
 
 
-def learning_rate(job: Subject) -> Notice | None:
+def learning_rate(job: ResolvedJob) -> Notice | None:
     """Start with small learning rates."""
     rate = job.effective.training.learning_rate
     limit = HIGH_LEARNING_RATE if job.parameters >= SMALL_MODEL else 10 * HIGH_LEARNING_RATE
@@ -101,7 +79,7 @@ def learning_rate(job: Subject) -> Notice | None:
     )
 
 
-def clipping(job: Subject) -> Notice | None:
+def clipping(job: ResolvedJob) -> Notice | None:
     """Use gradient clipping."""
     if job.effective.training.max_grad_norm > 0:
         return None
@@ -113,9 +91,9 @@ def clipping(job: Subject) -> Notice | None:
     )
 
 
-def dynamic_scale(job: Subject) -> Notice | None:
+def dynamic_scale(job: ResolvedJob) -> Notice | None:
     """FP8 goes with dynamic scaling."""
-    asked = job.requested.optimization
+    asked = TrainingConfig.model_validate(job.requested).optimization
     if not asked.use_fp8 or asked.use_dynamic_scale:
         return None
     return Notice(
@@ -126,9 +104,9 @@ def dynamic_scale(job: Subject) -> Notice | None:
     )
 
 
-def mixed_precision(job: Subject) -> Notice | None:
+def mixed_precision(job: ResolvedJob) -> Notice | None:
     """Enable mixed precision."""
-    if not job.on_tpu or job.precision.compute == "bfloat16":
+    if not on_tpu(job) or job.precision.compute == "bfloat16":
         return None
     return Notice(
         code="no-mixed-precision",
@@ -140,10 +118,10 @@ def mixed_precision(job: Subject) -> Notice | None:
     )
 
 
-def block_size(job: Subject) -> Notice | None:
+def block_size(job: ResolvedJob) -> Notice | None:
     """Use TPU-optimized block sizes."""
     size = job.effective.optimization.block_size
-    if not job.on_tpu or job.execution.attention != "blockwise" or size % LANES == 0:
+    if not on_tpu(job) or job.execution.attention != "blockwise" or size % LANES == 0:
         return None
     return Notice(
         code="unaligned-block-size",
@@ -153,22 +131,83 @@ def block_size(job: Subject) -> Notice | None:
     )
 
 
-def vocabulary(job: Subject) -> Notice | None:
+def vocabulary(job: ResolvedJob) -> Notice | None:
     """A vocabulary that fills whole tiles."""
     size = job.effective.model.vocab_size
-    if not job.on_tpu or size % LANES == 0:
+    if not on_tpu(job) or size % LANES == 0:
         return None
     return Notice(
         code="unaligned-vocabulary",
         pointer="/model/vocab_size",
-        message=f"A vocabulary of {size} is no multiple of {LANES}: memory pads it, and a model axis cannot split it.",
+        message=f"A vocabulary of {size} is no multiple of {LANES}, and memory pads it.",
         fix=f"Use {-(-size // LANES) * LANES}; the extra tokens are never seen.",
     )
 
 
-def demo_corpus(job: Subject) -> Notice | None:
+def whole_vocabulary(job: ResolvedJob) -> Notice | None:
+    """A model axis that divides the vocabulary splits the largest tables."""
+    size, axis = job.effective.model.vocab_size, job.mesh.model
+    if not on_tpu(job) or vocabulary_parts(job.effective.model, axis) == axis:
+        return None
+    return Notice(
+        code="vocabulary-not-split",
+        pointer="/model/vocab_size",
+        message=f"Axis model of {axis} does not divide a vocabulary of {size}: each device has all of it to compute.",
+        fix=f"Use {-(-size // axis) * axis}; the extra tokens are never seen.",
+    )
+
+
+def attention_kernel(job: ResolvedJob) -> Notice | None:
+    """TPUs from v4 on have kernels for attention."""
+    kind, asked = job.execution.attention, job.effective.optimization.attention
+    efficient = job.effective.memory.attention_memory_efficient
+    if not on_tpu(job) or job.hardware.accelerator == "v3" or kind in ("flash", "splash"):
+        return None
+    if asked != "auto" or not efficient:
+        return None
+    (why,) = (decision.why for decision in job.decisions if decision.setting == "execution.attention")
+    return Notice(
+        code="no-attention-kernel",
+        pointer="/model/head_dim",
+        message=f"No TPU kernel covers this attention, and plain XLA computes it more slowly ({why}).",
+        fix="Use a head_dim of 64, 128 or 256, a max_seq_len that is a multiple of 128, no attention dropout, and no "
+        "sequence axis.",
+    )
+
+
+def low_precision_moments(job: ResolvedJob) -> Notice | None:
+    """A bfloat16 moment that decays by less than half the distance to its neighbour does not decay."""
+    optimizer = job.effective.training.optimizer
+    decay = 1 - max(optimizer.beta1, optimizer.beta2)
+    if optimizer.state_dtype == "float32" or decay >= BFLOAT16_STEP / 2:
+        return None
+    name = "beta1" if optimizer.beta1 > optimizer.beta2 else "beta2"
+    return Notice(
+        code="moments-stand-still",
+        pointer="/training/optimizer/state_dtype",
+        message=(
+            f"A bfloat16 moment cannot follow {name} {getattr(optimizer, name):g}: a decay of {decay:.2g} a step is "
+            "rounded away, so a moment that was once large stays large."
+        ),
+        fix=f'Set training.optimizer.state_dtype to "float32", or {name} to 0.99 or less.',
+    )
+
+
+def tokens_of_another(job: ResolvedJob) -> Notice | None:
+    """A checkpoint's embeddings go with its own tokenizer."""
+    if job.effective.checkpoint.init_from is None or job.effective.data.tokenizer != "byte":
+        return None
+    return Notice(
+        code="tokens-of-another-model",
+        pointer="/data/tokenizer",
+        message="The byte tokenizer's ids mean nothing to an imported checkpoint, whose embeddings belong to its own.",
+        fix="Set data.tokenizer to the checkpoint's tokenizer.json, and the special tokens to its own.",
+    )
+
+
+def demo_corpus(job: ResolvedJob) -> Notice | None:
     """Real chips deserve real data."""
-    if not job.on_tpu or BUILTIN_CORPUS not in job.effective.data.train:
+    if not on_tpu(job) or BUILTIN_CORPUS not in job.effective.data.train:
         return None
     return Notice(
         code="demo-corpus",
@@ -178,7 +217,7 @@ def demo_corpus(job: Subject) -> Notice | None:
     )
 
 
-def evaluations(job: Subject) -> Notice | None:
+def evaluations(job: ResolvedJob) -> Notice | None:
     """Evaluate now and then."""
     every, steps = job.effective.logging.eval_every, job.effective.training.max_steps
     if 0 < every <= steps:
@@ -197,7 +236,7 @@ def evaluations(job: Subject) -> Notice | None:
     )
 
 
-def checkpoints(job: Subject) -> Notice | None:
+def checkpoints(job: ResolvedJob) -> Notice | None:
     """Save often enough that a fault costs little."""
     every, steps = job.effective.logging.save_every, job.effective.training.max_steps
     if steps < 1000 or 0 < every <= steps // 4:
@@ -211,9 +250,9 @@ def checkpoints(job: Subject) -> Notice | None:
     )
 
 
-def old_generation(job: Subject) -> Notice | None:
+def old_generation(job: ResolvedJob) -> Notice | None:
     """TPU v3 is the oldest generation served."""
-    if not job.on_tpu or job.hardware.accelerator != "v3":
+    if not on_tpu(job) or job.hardware.accelerator != "v3":
         return None
     return Notice(
         code="old-accelerator",
@@ -229,11 +268,15 @@ RULES: tuple[Rule, ...] = (
     warm_up,
     clipping,
     dynamic_scale,
+    low_precision_moments,
+    tokens_of_another,
     mixed_precision,
     checkpoints,
     evaluations,
     demo_corpus,
     block_size,
     vocabulary,
+    whole_vocabulary,
+    attention_kernel,
     old_generation,
 )
