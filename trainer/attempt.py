@@ -5,8 +5,10 @@ import logging
 import sys
 from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
+from types import ModuleType
 
 from trainer.devices import prepare_devices
+from trainer.distributed import join
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
 from trainer.orders import Ordered, Orders
@@ -51,10 +53,10 @@ class Attempt:
             stack.callback(reporter.close)
             try:
                 self._connect(reporter, stack)
-                prepare_devices(self._job, environ)
+                prepare_devices(self._job, environ, processes=self._where.processes)
                 cause, message = Cause.COMPLETED, self._train(reporter)
             except Exception as error:
-                cause, message = ending_of(error)
+                cause, message = ending_of(error, self._job)
                 if cause is Cause.INTERNAL:
                     _LOG.exception("the trainer failed")
             reporter.tell(FinishedEvent(time=now(), cause=cause, step=self._step, message=message))
@@ -63,6 +65,8 @@ class Attempt:
     def _connect(self, reporter: Reporter, stack: ExitStack) -> None:
         """Joins control plane, files and metrics to the reporter, in the order in which they can tell of trouble."""
         where = self._where
+        if where.process:  # process 0 speaks for all; what the others print is theirs
+            return
         if where.reports_url:
             spool = Spool(where.output / UNDELIVERED)
             plane = ControlPlane(
@@ -106,7 +110,7 @@ class Attempt:
         reporter.phase("starting", 0)
         try:
             # Brings jax, whose devices are chosen by now. Seconds on a quiet machine, a minute on a busy one.
-            program = self._orders.wait_for(lambda: importlib.import_module("trainer.run"))
+            program = self._orders.wait_for(self._load)
         except Ordered as order:
             raise order.after("before it had begun") from None
         run = program.Run(self._job, self._where.output, reporter, self._orders)
@@ -114,6 +118,10 @@ class Attempt:
             return run.train()
         finally:
             self._step = run.step
+
+    def _load(self) -> ModuleType:
+        join(self._where)
+        return importlib.import_module("trainer.run")
 
 
 def _told(notice: Notice) -> str:

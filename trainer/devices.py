@@ -20,8 +20,8 @@ def detect_platform(environ: Mapping[str, str], root: Path = Path("/")) -> Platf
     return "gpu" if (root / "dev/nvidia0").exists() else "cpu"
 
 
-def prepare_devices(job: ResolvedJob, environ: MutableMapping[str, str]) -> None:
-    """Picks JAX's platform, and on CPU as many virtual devices as the job has real ones.
+def prepare_devices(job: ResolvedJob, environ: MutableMapping[str, str], *, processes: int = 1) -> None:
+    """Picks JAX's platform, and on CPU as many virtual devices as the job has real ones, shared out over processes.
 
     What the environment already says about either is respected.
     """
@@ -30,4 +30,4 @@ def prepare_devices(job: ResolvedJob, environ: MutableMapping[str, str]) -> None
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ chatter; its errors still show
     flags = environ.get("XLA_FLAGS", "")
     if job.hardware.platform == "cpu" and _DEVICE_COUNT not in flags:
-        environ["XLA_FLAGS"] = f"{flags} {_DEVICE_COUNT}={job.mesh.devices}".strip()
+        environ["XLA_FLAGS"] = f"{flags} {_DEVICE_COUNT}={job.mesh.devices // processes}".strip()

@@ -15,7 +15,6 @@ def random_batch(job: ResolvedJob, seed: int = 0, sequences: int | None = None) 
     cut = random.integers(1, T - 4, (S, 1))
     end = random.integers(T - 4, T + 1, (S, 1))
     segments = np.where(index < cut, 1, np.where(index < end, 2, 0)).astype(np.int32)
-    positions = np.where(index < cut, index, index - cut).astype(np.int32)
     weights = ((segments > 0) & (index != cut - 1) & (index != end - 1)).astype(np.float32)
     weights[0] = 0.0
-    return Batch(tokens[:, :-1], tokens[:, 1:], segments, positions, weights)
+    return Batch(tokens[:, :-1], tokens[:, 1:], segments, weights)

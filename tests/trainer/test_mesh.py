@@ -1,6 +1,6 @@
 import jax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding
 
 from tests.trainer.jobs import tiny_job
 from trainer.errors import UserError
@@ -44,22 +44,16 @@ def test_batches_split_over_data_fsdp_and_sequence():
         ({"data": 8}, ["data"], ("embed", "mlp"), (32, 64), (4, 64)),
         ({"data": 2, "fsdp": 2, "model": 2}, ["data", "fsdp"], ("embed", "mlp"), (32, 64), (8, 32)),
         ({"fsdp": 4, "model": 2}, ["fsdp", "model"], ("vocab", "embed"), (258, 32), (129, 8)),
-        ({"model": 2}, [], ("embed", "kv_heads", "head_dim"), (32, 1, 8), (32, 1, 8)),
+        ({"model": 2}, [], ("layers", "embed", "kv_heads"), (3, 32, 8), (3, 32, 4)),
+        ({"model": 2}, [], ("layers", "kv_heads_bias"), (3, 8), (3, 4)),
         ({"model": 2}, [], ("vocab", "embed"), (257, 32), (257, 32)),
         ({"data": 2, "fsdp": 4}, ["data", "fsdp"], ("embed",), (6,), (3,)),
     ],
-    ids=["whole", "split", "two ways", "model is for heads and vocab", "one kv head", "odd vocab", "as far as it goes"],
+    ids=["whole", "split", "two ways", "model is for heads and vocab", "kv heads", "biases", "odd vocab", "as far as it goes"],
 )
 def test_weights_split_as_the_table_says_and_stay_whole_where_that_does_not_divide(
     mesh, weight_axes, axes, shape, shard
 ):
-    assert sharding(mesh, weight_axes).named(axes, shape).shard_shape(shape) == shard
+    table = sharding(mesh, weight_axes)
+    assert NamedSharding(table.mesh, table.spec(axes, shape)).shard_shape(shape) == shard
 
-
-def test_unnamed_dimensions_stay_whole():
-    assert sharding({"model": 2}).named((None, "mlp"), (6, 6)).spec == PartitionSpec(None, ("model",))
-
-
-def test_a_batch_that_does_not_split_is_the_users_error():
-    with pytest.raises(UserError, match="batch of 6 does not split over the 4 devices of mesh axis data"):
-        sharding({"data": 4}).named(("batch", "sequence"), (6, 32))

@@ -9,6 +9,7 @@ import pytest
 from tests.trainer.batches import random_batch
 from tests.trainer.jobs import tiny_job
 from trainer.batch import Batch
+from trainer.forward import make_next_token_logits
 from trainer.mesh import make_mesh
 from trainer.model import init_params
 from trainer.optimizer import learning_rate
@@ -17,7 +18,6 @@ from trainer.step import (
     abstract_state,
     init_state,
     make_eval_step,
-    make_next_token_logits,
     make_train_step,
     put_batch,
     seed_keys,
@@ -161,12 +161,17 @@ def test_a_step_that_is_not_finite_leaves_weights_alone_and_says_so(part):
     if part == "the loss":
         poisoned.params["norm"]["scale"][0] = np.inf
     else:  # loss and gradient are sound
-        poisoned.opt_state[1][0].mu["norm"]["scale"][0] = 1e38
-        poisoned.opt_state[1][0].nu["norm"]["scale"][0] = 0.0
+        poisoned.opt_state[1].mu["norm"]["scale"][0] = 3e38
+        poisoned.opt_state[1].nu["norm"]["scale"][0] = 0.0
     state, (metrics,) = train(step, job, mesh, [random_batch(job)], poisoned)
     assert not metrics.finite
-    assert_equal_trees((state.params, state.opt_state), (poisoned.params, poisoned.opt_state))
+    assert (metrics.health.bad, metrics.health.skipped) == (1, 1)
     assert state.step == 1
+    if part == "the loss":
+        assert_equal_trees((state.params, state.opt_state), (poisoned.params, poisoned.opt_state))
+    else:  # the one weight stays as it was, and no other is harmed
+        assert state.params["norm"]["scale"][0] == poisoned.params["norm"]["scale"][0]
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
 def test_a_batch_without_any_counted_token_changes_no_gradient():
@@ -231,3 +236,27 @@ def test_abstract_state_is_the_state():
         assert leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
 
     jax.tree.map(same, state, abstract)
+
+
+def test_moments_in_bfloat16_train_nearly_as_well():
+    job, mesh, step = compiled()
+    batches = [random_batch(job, seed % 2) for seed in range(8)]
+    _, exact = train(step, job, mesh, batches)
+    low = tiny_job(training=TRAINING | {"optimizer": {"state_dtype": "bfloat16"}})
+    state, rounded = train(make_train_step(low, mesh), low, mesh, batches, jax.device_get(init_state(low, mesh)))
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+    assert {leaf.dtype for leaf in moments} == {np.dtype(jnp.bfloat16)}
+    # A moment is kept to 1 part in 256, and so is each weight's step.
+    np.testing.assert_allclose(losses(rounded), losses(exact), rtol=0.005)
+    assert losses(rounded) != losses(exact)
+
+
+def test_a_step_moves_nothing_between_host_and_device():
+    job, mesh, step = compiled(dropout_rate=0.2)
+    state = jax.device_put(start(), state_shardings(job, mesh))
+    batches = [put_batch(random_batch(job, seed), mesh) for seed in range(3)]
+    state, _ = step(state, batches[0])
+    with jax.transfer_guard("disallow"):
+        for batch in batches[1:]:
+            state, metrics = step(state, batch)
+    assert metrics.finite

@@ -63,12 +63,11 @@ def pieces_of(batch: Batch) -> list[list[int]]:
     """The tokens of each piece, read from segments and weights alone: its inputs and its last target."""
     pieces = []
     for row in zip(*(np.asarray(field) for field in batch), strict=True):
-        inputs, targets, segments, positions, weights = row
+        inputs, targets, segments, weights = row
         for number in range(1, segments.max(initial=0) + 1):
             here = np.flatnonzero(segments == number)
             assert (np.diff(here) == 1).all(), "a piece is contiguous"
             assert (weights[here] == 1).all()
-            assert (positions[here] == np.arange(len(here))).all()
             assert (inputs[here][1:] == targets[here][:-1]).all()
             pieces.append([*inputs[here].tolist(), int(targets[here][-1])])
         assert (weights[segments == 0] == 0).all()

@@ -1,0 +1,17 @@
+"""Several processes that train as one: each drives its own devices, and together they are one mesh."""
+
+from vishwamai.contract.environment import TrainerEnvironment
+
+
+def join(where: TrainerEnvironment) -> None:
+    """Meets the attempt's other processes at the coordinator, process 0; alone, does nothing.
+
+    Must run before JAX makes its devices. Returns when all are there; jax.distributed raises after five minutes.
+    """
+    if where.processes == 1:
+        return
+    import jax
+
+    jax.distributed.initialize(
+        coordinator_address=where.coordinator, num_processes=where.processes, process_id=where.process
+    )
