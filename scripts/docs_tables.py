@@ -5,11 +5,12 @@ after a change of what it repeats.
 """
 
 import ast
+import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +20,8 @@ from service.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
 from trainer.reporting.prometheus import PrometheusMetrics
+from vishwamai.contract.config import ModelSection
+from vishwamai.contract.families import FAMILIES
 from vishwamai.contract.reports import AnyEvent, EvalEvent, StepEvent
 from vishwamai.contract.states import CAUSES, TRANSITIONS, Cause, JobState, cause_of_exit
 
@@ -86,6 +89,20 @@ def _events() -> str:
     return _markdown(["`kind`", "file", "fields", "when"], rows)
 
 
+def _families() -> str:
+    """What each family sets that is not the default."""
+    plain = ModelSection()
+
+    def words(values: Mapping[str, Any]) -> str:
+        other = {name: value for name, value in values.items() if value != getattr(plain, name)}
+        return ", ".join(f"`{name}` {json.dumps(value)}" for name, value in other.items())
+
+    return _markdown(
+        ["`model.family`", "fixed", "usual, where the config leaves it open"],
+        ([f"`{name}`", words(facts.fixed), words(facts.usual)] for name, facts in FAMILIES.items()),
+    )
+
+
 def _trainer_metrics() -> str:
     return _metrics(PrometheusMetrics(job_id=None, attempt=1, max_steps=1).registry.collect())
 
@@ -126,6 +143,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "states": _states,
     "settings": _settings,
     "events": _events,
+    "families": _families,
     "trainer-metrics": _trainer_metrics,
     "service-metrics": _service_metrics,
     "routes": _routes,
