@@ -1,5 +1,6 @@
 """README and docs/ say what the code says: links, commands, settings, tables, and calls that work as printed."""
 
+import json
 import re
 import shlex
 from pathlib import Path
