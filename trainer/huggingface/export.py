@@ -66,7 +66,10 @@ def export_checkpoint(
         if any(folder.iterdir()):
             raise UserError(f"{str(folder)!r} is not empty: choose a new folder")
         write_folder(folder, _pending(params, tensors(named), formats), max_shard_bytes)
-        write_json(folder / "config.json", config, sort_keys=source is None)
+        if source is not None and config == source.config:
+            shutil.copyfile(source.folder / "config.json", folder / "config.json")
+        else:
+            write_json(folder / "config.json", config)
         if source is not None:
             _pass_on(source.folder, folder)
     except OSError as error:

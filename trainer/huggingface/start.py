@@ -6,6 +6,7 @@ from typing import Any
 from trainer.errors import UserError
 from trainer.huggingface.load import Params, load_params, read_source
 from vishwamai.contract.config import ModelSection
+from vishwamai.contract.config.model import RopeScalingSection
 from vishwamai.contract.resolved import ResolvedJob
 
 _FREE = frozenset({"family", "max_seq_len", "dropout_rate", "attention_dropout_rate"})
@@ -49,12 +50,14 @@ def differences(ours: ModelSection, theirs: ModelSection) -> list[tuple[str, Any
 def _same(value: Any, other: Any) -> bool:
     if isinstance(value, float) and isinstance(other, float):
         return abs(value - other) <= 1e-12 * abs(other)  # two ways to round the same root
+    if isinstance(value, RopeScalingSection) and isinstance(other, RopeScalingSection) and value.kind == "linear":
+        return (other.kind, other.factor) == ("linear", value.factor)
     return bool(value == other)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value)
-    if hasattr(value, "model_dump"):
-        return str(value.model_dump())
+    if isinstance(value, RopeScalingSection):
+        return ", ".join(f"{name} {setting}" for name, setting in value.model_dump().items())
     return "absent" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

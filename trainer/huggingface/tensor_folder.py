@@ -153,7 +153,7 @@ def write_folder(folder: Path, tensors: Iterable[Pending], max_shard_bytes: int)
             "total_size": sum(one.nbytes for one in everything),
         }
         weight_map = {one.name: file for file, shard in zip(names, shards, strict=True) for one in shard}
-        write_json(folder / _INDEX, {"metadata": metadata, "weight_map": weight_map}, sort_keys=True)
+        write_json(folder / _INDEX, {"metadata": metadata, "weight_map": weight_map})
 
 
 def _shards(tensors: Iterable[Pending], limit: int) -> Iterator[list[Pending]]:
@@ -173,6 +173,6 @@ def _shards(tensors: Iterable[Pending], limit: int) -> Iterator[list[Pending]]:
         yield shard
 
 
-def write_json(path: Path, document: dict[str, Any], *, sort_keys: bool) -> None:
+def write_json(path: Path, document: dict[str, Any]) -> None:
     """Writes JSON as transformers lays it out."""
-    path.write_text(json.dumps(document, indent=2, sort_keys=sort_keys) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -87,6 +87,8 @@ def write_config(model: ModelSection, dtype: str, token_ids: Mapping[str, int | 
     """
     architecture = ARCHITECTURES[model.family]
     fields = {KEY_OF_FIELD[name]: getattr(model, name) for name in _WRITTEN}
+    if model.family == "qwen2" and model.hidden_dim == model.num_heads * model.head_dim:
+        del fields["head_dim"]  # transformers has no such key there, and takes it when it is given
     tokens = {name: token_ids.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return {
         "architectures": [architecture.class_name],

@@ -16,7 +16,7 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
-    "rms_norm_eps": 1e-5,
+    "rms_norm_eps": 1e-3,
     "torch_dtype": "float32",
 }
 _LINEAR = {"rope_type": "linear", "factor": 4.0}
