@@ -1,4 +1,4 @@
-"""The command line, `python -m trainer`: train, generate, export, check-import."""
+"""The command line, `python -m trainer`: train, generate, plan, export, check-import."""
 
 import argparse
 import json
@@ -13,12 +13,14 @@ from trainer.attempt import Attempt
 from trainer.devices import detect_platform, prepare_devices
 from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
+from trainer.plan.command import choose_slice, make_plan, settle
+from trainer.plan.text import as_text
 from vishwamai.contract.environment import TrainerEnvironment
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import Platform, ResolvedJob, SiteDefaults
-from vishwamai.contract.states import CAUSES
+from vishwamai.contract.states import CAUSES, Cause
 
 _EPILOG = """exit codes:
   0 completed   1 internal error   2 the config or the data is at fault   70 out of memory   71 loss is no number
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
             return _export(options, environ)
         if options.command == "check-import":
             return _check_import(options, environ)
+        if options.command == "plan":
+            return _plan(options, environ)
         if options.config or options.output:
             return _train_by_hand(options, environ)
         return _train_for_launcher(environ)
@@ -73,8 +77,22 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
     generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token each time")
     generate.add_argument("--seed", type=int, default=0)
+    _add_plan(commands)
     _add_huggingface(commands)
     return parser
+
+
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser(
+        "plan", help="compile a config's step for a slice that nobody has to own: memory, cycles, what they go to"
+    )
+    plan.add_argument("--config", type=Path, required=True, metavar="FILE", help="training config, JSON")
+    plan.add_argument(
+        "--slice", metavar="GENERATION:TOPOLOGY", help="such as v5e:2x4 or v5p:4x4x4; else the config's own"
+    )
+    plan.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
+    plan.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the answer; text")
+    plan.add_argument("--hlo", type=Path, metavar="FILE", help="also write the compiled program's text")
 
 
 def _add_huggingface(commands: Any) -> None:
@@ -134,6 +152,17 @@ def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) ->
     sampling = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature, "seed": options.seed}
     sys.stdout.write(options.prompt + generate(job, options.source, options.prompt, **sampling) + "\n")
     return 0
+
+
+def _plan(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    own = parse_json(_read(options.config))
+    document = choose_slice(own, options.slice)
+    for setting in options.set:
+        _assign(own, setting)
+        _assign(document, setting)
+    plan = make_plan(settle(document, own), environ, options.hlo)
+    sys.stdout.write(plan.model_dump_json(indent=1) + "\n" if options.output == "json" else as_text(plan))
+    return CAUSES[Cause.COMPLETED if plan.fits else Cause.OUT_OF_MEMORY].exit_code
 
 
 def _export(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:

@@ -79,6 +79,11 @@ class Costs:
     notes: list[str]
 
 
+def is_kernel(operation: Operation) -> bool:
+    """Whether an operation is a call of a Pallas kernel."""
+    return 'custom_call_target="tpu_custom_call"' in operation.attributes
+
+
 def cost_of(module: Module, rates: Rates, kernels: KernelCycles) -> Costs:
     """What a module's entry computation costs on a TPU with these rates."""
     walk = _Walk(module, rates, kernels)
@@ -177,13 +182,12 @@ class _Walk:
         return self._row(op, kind, cycles, times, "bytes / links", int(moved))
 
     def _custom_call(self, op: Operation, times: int) -> Iterator[Row]:
-        is_kernel = op.attribute(r'custom_call_target="([^"]*)"') == "tpu_custom_call"
-        estimate = self._kernels(op) if is_kernel else None
+        estimate = self._kernels(op) if is_kernel(op) else None
         if estimate is None and op.cycles is not None:
             estimate = KernelEstimate(op.cycles, "estimate")
         if estimate is not None:
-            yield self._row(op, "kernel" if is_kernel else "other", estimate.cycles, times, estimate.how)
-        elif is_kernel:
+            yield self._row(op, "kernel" if is_kernel(op) else "other", estimate.cycles, times, estimate.how)
+        elif is_kernel(op):
             self.notes.append(f"nothing is known about the cost of kernel {op.name}: counted as 0")
             yield self._row(op, "kernel", 0, times, "unknown")
 

@@ -1,0 +1,142 @@
+"""Puts a plan together: memory, cycles, and what they mean per token and per second."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+
+from trainer.plan.cost import Costs, Row
+from trainer.plan.rates import Rates
+from vishwamai.contract.accelerators import Slice
+from vishwamai.contract.config import ModelSection
+from vishwamai.contract.plan import BESIDE, CostShare, OperationCost, PartCost, Plan, PlanCost, PlanMemory
+from vishwamai.contract.resolution.size import layer_matrices
+from vishwamai.contract.resolved import Decision, ResolvedJob
+
+OPERATIONS = 15
+
+
+def plan_of(
+    job: ResolvedJob,
+    chosen: Slice,
+    memory: PlanMemory,
+    costs: Costs | None,
+    rates: Rates,
+    decisions: Sequence[Decision],
+    seconds: float,
+) -> Plan:
+    """The plan of a job whose step takes this memory and, when it fits, these cycles."""
+    tokens = job.batch.tokens_per_step
+    return Plan(
+        accelerator=chosen.generation.name,
+        topology=chosen.topology,
+        num_slices=job.hardware.num_slices,
+        devices=job.mesh.devices,
+        mesh=job.mesh,
+        parameters=job.parameters,
+        tokens_per_step=tokens,
+        tokens_per_device=tokens // job.mesh.devices,
+        fits=costs is not None,
+        memory=memory,
+        cost=None if costs is None else _cost(job, rates, costs),
+        advice=[] if costs is not None else advice(job),
+        decisions=list(decisions),
+        notes=[] if costs is None else [*rates.notes, *costs.notes],
+        versions={name: version(name) for name in ("jax", "libtpu")},
+        compile_seconds=round(seconds, 1),
+    )
+
+
+def model_flops_per_token(model: ModelSection) -> float:
+    """FLOPs of a training step per token, forward and backward, without any recomputation.
+
+    6 for each weight of a matrix product (looking up the embedding is none), and for each layer 12 x width of its heads
+    x the keys that a token sees on average: T / 2 of a window of T, w (1 - w / 2T) of a sliding window of w.
+    """
+    T = model.max_seq_len
+    weights = model.num_layers * layer_matrices(model) + model.vocab_size * model.hidden_dim
+    windows = [min(model.sliding_window or T, T) if kind == "sliding" else T for kind in model.layer_kinds]
+    keys = sum(window * (1 - window / (2 * T)) for window in windows)
+    return 6 * weights + 12 * model.num_heads * model.head_dim * keys
+
+
+def advice(job: ResolvedJob) -> list[str]:
+    """Settings that would lower a step's memory, the cheapest first."""
+    batch, accumulation = job.effective.training.batch_size, job.effective.training.grad_accum_steps
+    found = []
+    if not job.execution.weight_axes and job.mesh.data * job.mesh.fsdp > 1:
+        found.append("tpu.device_strategy fsdp with optimization.shard_weights true: weights and moments are split")
+    if job.execution.remat not in ("full", "offload"):
+        found.append(
+            '"memory.remat_policy": "full" recomputes layers in the backward pass and keeps none of their arrays'
+        )
+    if batch > 1:
+        found.append(
+            f"training.batch_size {batch // 2} with training.grad_accum_steps {accumulation * 2}: "
+            "half the activations, about the same step"
+        )
+    if job.precision.optimizer_state == "float32":
+        found.append("training.state_dtype bfloat16: half the bytes of the moments")
+    found.append("a larger slice, over which device_strategy fsdp or model_parallel splits the model")
+    found.append("a shorter model.max_seq_len")
+    return found[:4]
+
+
+def _cost(job: ResolvedJob, rates: Rates, costs: Costs) -> PlanCost:
+    rows = [row for row in costs.rows if row.kind not in BESIDE]
+    total = max(sum(row.cycles for row in rows), 1)
+    tokens = job.batch.tokens_per_step / job.mesh.devices
+    flops = model_flops_per_token(job.effective.model)
+    return PlanCost(
+        cycles_per_step=total,
+        cycles_per_token=round(total / tokens, 1),
+        step_seconds=total / rates.clock_hz,
+        tokens_per_second=round(job.batch.tokens_per_step * rates.clock_hz / total, 1),
+        mfu=round(flops * tokens / (total * rates.peak_flops_per_cycle), 4),
+        ideal_cycles=round(flops * tokens / rates.matmul_flops_per_cycle),
+        model_flops_per_token=flops,
+        kinds=_by_kind(rows, total),
+        beside=_by_kind((row for row in costs.rows if row.kind in BESIDE), total),
+        parts=_by_part(rows, total),
+        operations=_operations(rows, total),
+    )
+
+
+def _by_kind(rows: Iterable[Row], total: int) -> list[CostShare]:
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for row in rows:
+        sums[row.kind][0] += row.cycles
+        sums[row.kind][1] += row.moved_bytes * row.times
+    shares = [
+        CostShare.model_validate({"kind": kind, "cycles": cycles, "share": round(cycles / total, 4), "bytes": moved})
+        for kind, (cycles, moved) in sums.items()
+    ]
+    return sorted(shares, key=lambda share: -share.cycles)
+
+
+def _by_part(rows: Iterable[Row], total: int) -> list[PartCost]:
+    sums: dict[tuple[str, str], int] = defaultdict(int)
+    for row in rows:
+        sums[row.origin.part, row.origin.which] += row.cycles
+    parts = [
+        PartCost.model_validate({"part": part, "which": which, "cycles": cycles, "share": round(cycles / total, 4)})
+        for (part, which), cycles in sums.items()
+    ]
+    return sorted(parts, key=lambda part: -part.cycles)
+
+
+def _operations(rows: Iterable[Row], total: int) -> list[OperationCost]:
+    dearest = sorted(rows, key=lambda row: -row.cycles)[:OPERATIONS]
+    return [
+        OperationCost(
+            name=row.name,
+            part=row.origin.part,
+            which=row.origin.which,
+            kind=row.kind,
+            cycles=row.cycles,
+            share=round(row.cycles / total, 4),
+            times=row.times,
+            how=row.how,
+            op_name=row.origin.op_name,
+        )
+        for row in dearest
+    ]
