@@ -62,7 +62,7 @@ def _same_model(work: Work) -> Iterator[Change]:
     if (batch := training.batch_size) > 1:
         accumulate = -(-batch * training.grad_accum_steps // (batch // 2))
         words = f"training.batch_size {batch // 2} with grad_accum_steps {accumulate}"
-        yield Change(words, _with(work, "training", batch_size=batch // 2))
+        yield Change(words, _with(work, "training", batch_size=batch // 2, grad_accum_steps=accumulate))
     yield from _remat(work)
     if execution.attention == "dense":
         memory_efficient = replace(work, execution=execution.model_copy(update={"attention": "blockwise"}))

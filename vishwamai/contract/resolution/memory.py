@@ -3,9 +3,9 @@
 With P parameters on a device of the model axis, W devices that split weights further, c bytes of compute type:
 
 state        4 P / W for weights, and 4 P / W for each of two moments (2 when they are bfloat16)
-gathered     c P when weights are gathered once a step, else c times two layers and the tables
-gradients    4 P of this device's own tokens where weights are whole or gathered once, else 4 P / W, a layer and the
-             tables; and 4 vocabulary x hidden, to which the loss adds the head's gradient chunk by chunk
+gathered     c P for all weights at work; by layer, c times two layers and the tables
+gradients    c P of one micro-batch, 4 P to add up several, 4 P / W of all devices; by layer, the layers' are 1 / W of
+             that, and one layer's are whole; and 4 vocabulary x hidden, to which the loss adds the head's
 activations  what remat keeps, over all layers; the arrays of the layer under way, and their gradients
 logits       one chunk in the compute type, its statistics in float32
 """
@@ -102,27 +102,36 @@ def estimate(work: Work) -> Need:
     )
 
 
-def _tables(work: Work) -> float:
-    model = work.config.model
-    return size.tables(model) / size.vocabulary_parts(model, work.mesh.model)
+def _parts(work: Work) -> tuple[float, float]:
+    """Parameters in layers and outside of them on a device of the model axis, as a gather makes them whole."""
+    model, axis = work.config.model, work.mesh.model
+    outside = size.tables(model) / size.vocabulary_parts(model, axis) + model.hidden_dim
+    return size.held(model, axis) - outside, outside
+
+
+def _by_layer(work: Work) -> bool:
+    return work.weight_parts > 1 and work.execution.weight_gather == "layer"
 
 
 def _gathered(work: Work) -> float:
     """Weights as the products read them: whole, and in the compute type."""
-    model, copies = work.config.model, work.mesh.model
+    layers, outside = _parts(work)
     if work.weight_parts == 1 and work.width == FLOAT32:
         return 0.0
-    if work.execution.weight_gather == "step":
-        return work.width * size.held(model, copies)
-    return work.width * (2 * size.layer_matrices(model) / copies + _tables(work))
+    if _by_layer(work):
+        layers *= 2 / work.config.model.num_layers
+    return work.width * (layers + outside)
 
 
 def _gradients(work: Work) -> float:
-    model, copies = work.config.model, work.mesh.model
-    everything = FLOAT32 * size.held(model, copies)
-    if work.weight_parts == 1 or work.execution.weight_gather == "step":
-        return everything
-    return everything / work.weight_parts + FLOAT32 * (size.layer_matrices(model) / copies + _tables(work))
+    layers, outside = _parts(work)
+    reduced = FLOAT32 * (layers + outside) / work.weight_parts
+    sums = FLOAT32 if work.config.training.grad_accum_steps > 1 else 0
+    if not _by_layer(work):
+        return reduced + (work.width + sums) * (layers + outside)
+    under_way = work.width * layers / work.config.model.num_layers
+    layers /= work.weight_parts
+    return reduced + FLOAT32 * layers + work.width * outside + sums * (layers + outside) + under_way
 
 
 def _kept(work: Work) -> float:
