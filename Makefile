@@ -85,7 +85,7 @@ lock: setup ## write the locked requirements anew (UPGRADE=1: to the newest allo
 	@$(LOCK) --group bootstrap --output-file requirements/bootstrap.txt
 	@$(LOCK) pyproject.toml --extra service --output-file requirements/service.txt
 	@$(LOCK) pyproject.toml --extra trainer --output-file requirements/trainer.txt
-	@$(LOCK) pyproject.toml --extra service --extra trainer --extra dev --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --extra service --extra trainer --extra plan --extra dev --output-file requirements/dev.txt
 	@$(PY) scripts/check_repository.py
 
 .PHONY: clean

@@ -17,10 +17,12 @@ LOCKED = {
     "bootstrap.txt": ["bootstrap"],
     "service.txt": ["", "service"],
     "trainer.txt": ["", "trainer"],
-    "dev.txt": ["", "service", "trainer", "dev"],
+    "dev.txt": ["", "service", "trainer", "plan", "dev"],
 }
 # These would make a laptop download gigabytes it cannot use.
 ACCELERATOR_WHEELS = re.compile(r"nvidia-|libtpu|jax-cuda|triton")
+# The TPU compiler runs on a CPU, and tests of the plan compile with it (docs/decisions/0008-libtpu-for-the-plan.md).
+ALLOWED_WHEELS = {"dev.txt": {"libtpu"}}
 
 # Registries are the reader's own choice (pip's configuration), and so is the place of the checkout.
 REGISTRY_HOST = re.compile(
@@ -69,7 +71,7 @@ def lock_faults(name: str, lock: str, wanted: list[str]) -> Iterator[str]:
         pinned.setdefault(canonicalize_name(pin.name), []).append(pin)
         if "--hash=" not in block:
             yield f"requirements/{name}: {pin.name} has no hash"
-        if ACCELERATOR_WHEELS.match(pin.name):
+        if ACCELERATOR_WHEELS.match(pin.name) and pin.name not in ALLOWED_WHEELS.get(name, ()):
             yield f"requirements/{name}: {pin.name} is for accelerators"
     for requirement in map(Requirement, wanted):
         versions = [

@@ -32,9 +32,15 @@ def test_a_fresh_lock_has_no_faults():
         (LOCK, ["gamma"], ["gamma", "lacks it"]),
         ("alpha==1.4.0\n", [], ["no hash"]),
         (f"--index-url https://{HOST}/simple\n{LOCK}", [], ["package index"]),
-        ("libtpu==1.0 \\\n    --hash=sha256:00\n", [], ["accelerators"]),
+        ("nvidia-cublas==1.0 \\\n    --hash=sha256:00\n", [], ["accelerators"]),
     ],
 )
 def test_a_fault_of_a_lock_is_named(lock, wanted, words):
     (fault,) = lock_faults("dev.txt", lock, wanted)
     assert all(word in fault for word in words)
+
+
+@pytest.mark.parametrize(("name", "faults"), [("dev.txt", 0), ("trainer.txt", 1), ("service.txt", 1)])
+def test_the_tpu_compiler_comes_with_the_tests_alone(name, faults):
+    lock = "libtpu==1.0 \\\n    --hash=sha256:00\n"
+    assert len(list(lock_faults(name, lock, []))) == faults

@@ -101,7 +101,8 @@ def _loops(bundles: list[_Bundle]) -> Iterator[Region]:
         after = first + 1
         while after < len(bundles) and not _left(bundles[after], bundle.depth):
             after += 1
-        pipelined = "iteration index, stage = 1" in "".join(each.text for each in bundles[first:after])
+        inside = "".join(each.text for each in bundles[first:after])
+        pipelined = bundle.depth == 1 and "iteration index, stage = 1" in inside
         yield Region("loop", first, after, _trips(bundles, first, after, pipelined), pipelined)
 
 
