@@ -32,7 +32,7 @@ SECTIONS = "|".join(TrainingConfig.model_fields)
 SETTING = re.compile(rf"(?<![\w./-])(?:{SECTIONS})\.[a-z_]\w*(?:\.[a-z_]\w*)*(?![\w/])")
 FREE = {fact.name for fact in fields() if fact.type == "object"}
 """Settings whose inner names are the author's own."""
-FILES = {"json", "jsonl", "md", "py", "txt"}
+FILES = {"json", "jsonl", "md", "py", "safetensors", "txt"}
 MISSPELT = {"model.hiden_dim"}
 """In examples of what an error looks like."""
 

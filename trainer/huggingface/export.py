@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.endings import folder_problem
 from trainer.errors import UserError
-from trainer.huggingface.load import Source, names_in, weight_at
+from trainer.huggingface.load import Source, fill, names_in, weight_at
 from trainer.huggingface.names import Tensor, tensors
 from trainer.huggingface.start import differences
 from trainer.huggingface.tensor_folder import DTYPES, Pending, TensorFolder, write_folder, write_json
@@ -111,7 +111,9 @@ def _maker(params: Mapping[str, Any], tensor: Tensor, format_: np.dtype[Any]) ->
         weight = weight_at(params, tensor.path)
         numbers = np.asarray(weight if tensor.layer is None else weight[tensor.layer])
         assert numbers.shape == (tensor.shape[::-1] if tensor.transposed else tensor.shape), tensor
-        return (numbers.T if tensor.transposed else numbers).astype(format_)
+        made = np.empty(tensor.shape, format_)
+        fill(made, numbers, transposed=tensor.transposed)
+        return made
 
     return make
 

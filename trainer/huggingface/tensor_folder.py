@@ -129,6 +129,7 @@ class Pending:
     """Elements."""
     nbytes: int
     make: Callable[[], np.ndarray]
+    """Gives it contiguous."""
 
 
 def write_folder(folder: Path, tensors: Iterable[Pending], max_shard_bytes: int) -> None:
@@ -141,7 +142,7 @@ def write_folder(folder: Path, tensors: Iterable[Pending], max_shard_bytes: int)
     if len(shards) > 1:
         names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     for file, shard in zip(names, shards, strict=True):
-        made = {one.name: np.ascontiguousarray(one.make()) for one in shard}
+        made = {one.name: one.make() for one in shard}
         try:
             save_file(made, folder / file, metadata={"format": "pt"})
         except SafetensorError as error:
