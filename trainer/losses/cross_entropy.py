@@ -84,6 +84,8 @@ def _forward(
     hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     def visit(d_table: jax.Array, chunk: _Chunk) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        # Cutting a chunk out inside of its products costs the TPU more than doing it before.
+        chunk = jax.lax.optimization_barrier(chunk)
         logits = _logits(chunk, table, form)
         d_logits = _d_logits(chunk, logits, form).astype(hidden.dtype)
         d_hidden = _product("cv,vh->ch", d_logits, table).astype(hidden.dtype)
@@ -115,7 +117,7 @@ class _Chunk(NamedTuple):
     """C tokens; or n times C, which a scan visits."""
 
     hidden: jax.Array
-    """[C, H]."""
+    """[C, H], 0 where the weight is."""
     targets: jax.Array
     """int [C]."""
     weights: jax.Array
@@ -125,20 +127,29 @@ class _Chunk(NamedTuple):
 class _Logits(NamedTuple):
     """A chunk's logits l, and what of them the loss needs; V is this device's share of the vocabulary."""
 
-    above_base: jax.Array
-    """[C, V] l - base, in hidden's dtype."""
-    base: jax.Array
-    """float32 [C]."""
+    stored: jax.Array
+    """[C, V] in hidden's dtype: l, or exp(l - target) when that is the shift."""
     log_sum: jax.Array
-    """float32 [C] log sum over the vocabulary of exp l."""
+    """float32 [C] log sum over the whole vocabulary of exp l."""
     target: jax.Array
     """float32 [C] the target's l."""
+    mean: jax.Array
+    """float32 [C] mean l over the whole vocabulary."""
     is_target: jax.Array
     """bool [C, V]."""
 
-    def whole(self) -> jax.Array:
+    def probabilities(self, form: _Form) -> jax.Array:
+        """float32 [C, V] exp(l - log_sum)."""
+        if form.shift == "label":
+            return self.stored.astype(jnp.float32) * jnp.exp(self.target - self.log_sum)[:, None]
+        return jnp.exp(self.stored.astype(jnp.float32) - self.log_sum[:, None])
+
+    def whole(self, form: _Form) -> jax.Array:
         """float32 [C, V] l."""
-        return self.above_base.astype(jnp.float32) + self.base[:, None]
+        stored = self.stored.astype(jnp.float32)
+        if form.shift == "label":
+            return self.target[:, None] + jnp.log(jnp.maximum(stored, jnp.finfo(jnp.float32).tiny))
+        return stored
 
 
 def _cut(hidden: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form) -> _Chunk:
@@ -152,64 +163,72 @@ def _cut(hidden: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form)
         padded = jnp.pad(flat, [(0, count * length - tokens)] + [(0, 0)] * len(features))
         return padded.reshape(count, length, *features)
 
+    # A token that does not count may have any target: no logits, and its loss is finite.
+    hidden = jnp.where(weights[..., None] == 0, 0, hidden)
     return _Chunk(cut(hidden, hidden.shape[-1]), cut(targets), cut(weights.astype(jnp.float32)))
 
 
 def _logits(chunk: _Chunk, table: jax.Array, form: _Form) -> _Logits:
     share = table.shape[0]
-    first = 0 if form.vocab_axis is None else share * jax.lax.axis_index(form.vocab_axis)
-    own_target = chunk.targets - first
+    own_target = chunk.targets - (0 if form.vocab_axis is None else share * jax.lax.axis_index(form.vocab_axis))
     is_target = own_target[:, None] == jnp.arange(share)
     if form.shift == "label":
-        here = (own_target >= 0) & (own_target < share)
-        rows = table[jnp.clip(own_target, 0, share - 1)].astype(jnp.float32)
-        found = jnp.where(here, jnp.sum(chunk.hidden.astype(jnp.float32) * rows, axis=-1), 0.0)
-        target = _capped(_over_vocabulary(found, form), form)
-        # Rounded only after the sum: what is near the target's logit, and so weighs, is then rounded least.
-        above = _capped(_product("ch,vh->cv", chunk.hidden, table), form) - target[:, None]
-        log_sum = target + jnp.log(_over_vocabulary(jnp.sum(jnp.exp(above), axis=-1), form))
-        return _Logits(above.astype(chunk.hidden.dtype), target, log_sum, target, is_target)
-    logits = jnp.einsum("ch,vh->cv", chunk.hidden, table)
-    logits = _capped(logits.astype(jnp.float32), form).astype(logits.dtype)
-    above = logits.astype(jnp.float32)
-    highest = jnp.max(above, axis=-1)
+        target = _target_logits(chunk, table, own_target, form)
+        logits = _capped(_product("ch,vh->cv", chunk.hidden, table), form)
+        exponentials = jnp.exp(logits - target[:, None])
+        log_sum = target + jnp.log(_over_vocabulary(jnp.sum(exponentials, axis=-1), form))
+        return _Logits(exponentials.astype(chunk.hidden.dtype), log_sum, target, _mean(logits, form), is_target)
+    stored = jnp.einsum("ch,vh->cv", chunk.hidden, table)
+    logits = _capped(stored.astype(jnp.float32), form)
+    stored = logits.astype(stored.dtype)
+    logits = stored.astype(jnp.float32)
+    highest = jnp.max(logits, axis=-1)
     if form.vocab_axis is not None:
         highest = jax.lax.pmax(highest, form.vocab_axis)
-    total = _over_vocabulary(jnp.sum(jnp.exp(above - highest[:, None]), axis=-1), form)
-    target = _over_vocabulary(jnp.sum(jnp.where(is_target, above, 0.0), axis=-1), form)
-    return _Logits(logits, jnp.zeros_like(highest), highest + jnp.log(total), target, is_target)
+    log_sum = highest + jnp.log(_over_vocabulary(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1), form))
+    target = _over_vocabulary(jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1), form)
+    return _Logits(stored, log_sum, target, _mean(logits, form), is_target)
+
+
+def _target_logits(chunk: _Chunk, table: jax.Array, own_target: jax.Array, form: _Form) -> jax.Array:
+    """float32 [C], from the targets' rows of the table; 0 where there is no such row."""
+    share = table.shape[0]
+    rows = table[jnp.clip(own_target, 0, share - 1)].astype(jnp.float32)
+    logits = jnp.sum(chunk.hidden.astype(jnp.float32) * rows, axis=-1)
+    here = (own_target >= 0) & (own_target < share)
+    return _capped(_over_vocabulary(jnp.where(here, logits, 0.0), form), form)
+
+
+def _mean(logits: jax.Array, form: _Form) -> jax.Array:
+    return _over_vocabulary(jnp.sum(logits, axis=-1), form) / _vocabulary(logits, form)
 
 
 def _weighted(chunk: _Chunk, logits: _Logits, form: _Form) -> jax.Array:
     """float32: the sum of the chunk's weighted losses."""
-    smoothing = form.label_smoothing
     target = logits.target
-    if smoothing > 0:
-        mean = _over_vocabulary(jnp.sum(logits.whole(), axis=-1), form) / _vocabulary(logits, form)
-        target = (1 - smoothing) * target + smoothing * mean
+    if form.label_smoothing > 0:
+        target = (1 - form.label_smoothing) * target + form.label_smoothing * logits.mean
     losses = logits.log_sum - target
     if form.z_loss > 0:
         losses += form.z_loss * jnp.square(logits.log_sum)
-    # Where the weight is 0 the target may be anything, and its loss infinite.
-    return jnp.sum(jnp.where(chunk.weights == 0, 0.0, chunk.weights * losses))
+    return jnp.sum(chunk.weights * losses)
 
 
 def _d_logits(chunk: _Chunk, logits: _Logits, form: _Form) -> jax.Array:
     """float32 [C, V]: gradient of `_weighted` by hidden times table."""
-    weights, smoothing = chunk.weights[:, None], form.label_smoothing
-    p = jnp.exp(logits.above_base.astype(jnp.float32) - (logits.log_sum - logits.base)[:, None])
+    p = logits.probabilities(form)
     if form.z_loss > 0:
         p *= (1 + 2 * form.z_loss * logits.log_sum)[:, None]
-    wanted = jnp.where(logits.is_target, 1 - smoothing, 0.0)
-    if smoothing > 0:
-        wanted += smoothing / _vocabulary(logits, form)
-    gradient = weights * (p - wanted)
-    return gradient if form.softcap is None else gradient * (1 - jnp.square(logits.whole() / form.softcap))
+    wanted = jnp.where(logits.is_target, 1 - form.label_smoothing, 0.0)
+    if form.label_smoothing > 0:
+        wanted += form.label_smoothing / _vocabulary(p, form)
+    gradient = chunk.weights[:, None] * (p - wanted)
+    return gradient if form.softcap is None else gradient * (1 - jnp.square(logits.whole(form) / form.softcap))
 
 
-def _vocabulary(logits: _Logits, form: _Form) -> int:
-    devices = 1 if form.vocab_axis is None else jax.lax.axis_size(form.vocab_axis)
-    return int(logits.above_base.shape[1] * devices)
+def _vocabulary(logits: jax.Array, form: _Form) -> int:
+    """Size of the whole vocabulary, of which [C, V] logits are this device's share."""
+    return int(logits.shape[1] * (1 if form.vocab_axis is None else jax.lax.axis_size(form.vocab_axis)))
 
 
 def _over_vocabulary(x: jax.Array, form: _Form) -> jax.Array:
