@@ -47,7 +47,7 @@ def need_in_words(need: Need) -> str:
     return (
         f"{in_bytes(need.total)} ({in_bytes(need.state)} for weights and optimizer, {in_bytes(need.gathered)} for "
         f"weights at work, {in_bytes(need.gradients)} for gradients, {in_bytes(need.activations)} for activations, "
-        f"{in_bytes(need.logits)} for logits)"
+        f"{in_bytes(need.under_way)} for the layer or logits under way)"
     )
 
 

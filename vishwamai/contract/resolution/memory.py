@@ -6,8 +6,10 @@ state        4 P / W for weights, and 4 P / W for each of two moments (2 when th
 gathered     c P for all weights at work; by layer, c times two layers and the tables
 gradients    c P of one micro-batch, 4 P to add up several, 4 P / W of all devices; by layer, the layers' are 1 / W of
              that, and one layer's are whole; and 4 vocabulary x hidden, to which the loss adds the head's
-activations  what remat keeps, over all layers; the arrays of the layer under way, and their gradients
-logits       one chunk in the compute type, its statistics in float32
+activations  what remat keeps, over all layers
+under way    the larger of: one layer's arrays in the backward pass; one chunk of logits and its float32 statistics
+
+Held against the TPU compiler for v5e in six cases (docs/decisions/0009): from 4% under to 17% over.
 """
 
 import math
@@ -62,13 +64,13 @@ class Need:
     gathered: float
     gradients: float
     activations: float
-    logits: float
+    under_way: float
     available: float
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.state + self.gathered + self.gradients + self.activations + self.logits
+        return self.state + self.gathered + self.gradients + self.activations + self.under_way
 
     @property
     def fits(self) -> bool:
@@ -96,8 +98,8 @@ def estimate(work: Work) -> Need:
         state=(FLOAT32 + moments) * size.held(model, work.mesh.model) / work.weight_parts,
         gathered=_gathered(work),
         gradients=_gradients(work) + FLOAT32 * words * model.hidden_dim,
-        activations=_kept(work) + _under_way(work),
-        logits=logits,
+        activations=_kept(work),
+        under_way=max(logits, _layer_under_way(work)),
         available=USABLE * find_generation(work.hardware.accelerator).hbm_bytes_per_device,
     )
 
@@ -153,12 +155,11 @@ def _kept(work: Work) -> float:
     return work.tokens * layer * model.num_layers
 
 
-def _under_way(work: Work) -> float:
-    """The layer whose gradients are being made: its arrays made anew, their gradients, keys of other devices."""
-    model = work.config.model
-    layer = _whole_layer(work) * (1 if work.execution.remat == "none" else 2)
-    others = work.mesh.sequence * 2 * model.kv_heads * model.head_dim / work.mesh.model * work.width
-    return work.tokens * (layer + (others if work.mesh.sequence > 1 else 0))
+def _layer_under_way(work: Work) -> float:
+    """The layer whose gradients are being made. Fusion leaves little but its products; keys may be other devices'."""
+    model, parts = work.config.model, work.mesh.model
+    others = work.mesh.sequence * 2 * model.kv_heads * model.head_dim / parts * work.width
+    return work.tokens * (_products(work) + _scores(work) + (others if work.mesh.sequence > 1 else 0))
 
 
 def _products(work: Work) -> float:
@@ -169,14 +170,20 @@ def _products(work: Work) -> float:
     return work.width * (3 * model.hidden_dim + heads + up)
 
 
-def _whole_layer(work: Work) -> float:
-    """Bytes a token of everything in one layer: products, steps inside norms and activations, rotated heads, softmax.
+def _scores(work: Work) -> float:
+    """Bytes a token of dense attention's scores and of their softmax."""
+    if work.execution.attention != "dense":
+        return 0
+    return 2 * FLOAT32 * work.config.model.num_heads / work.mesh.model * work.config.model.max_seq_len
 
-    Differentiation takes apart what the compiler would fuse: two arrays a norm, three an activation.
+
+def _whole_layer(work: Work) -> float:
+    """Bytes a token of everything in one layer.
+
+    Differentiation takes apart what the compiler would fuse: some four arrays a norm, and four an activation.
     """
     model, parts = work.config.model, work.mesh.model
     rotated = (model.num_heads + model.kv_heads) * model.head_dim / parts
     up = (2 if model.gated else 1) * model.mlp_dim / parts
     norms = (4 if model.post_norms else 2) * model.hidden_dim
-    scores = model.num_heads / parts * model.max_seq_len if work.execution.attention == "dense" else 0
-    return _products(work) + work.width * (2 * norms + 3 * up + rotated + 2 * scores)
+    return _products(work) + work.width * (4 * norms + 4 * up + rotated) + _scores(work)
