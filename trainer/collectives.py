@@ -1,7 +1,7 @@
 """What devices say to each other inside `jax.shard_map`, where every array is one device's part.
 
 A mesh axis of size 1, or one that does not split the weight at hand, costs nothing: values are summed only over axes
-along which they differ (varying.py).
+along which they differ (varying.py), and nothing ever differs along an axis of size 1.
 """
 
 import jax
@@ -13,7 +13,7 @@ from trainer.varying import varying_axes
 
 def own(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """The same value, taken for this device's own: its gradient stays on the device instead of being summed."""
-    missing = tuple(axis for axis in axes if axis not in varying_axes(x))
+    missing = tuple(axis for axis in axes if axis not in varying_axes(x) and jax.lax.axis_size(axis) > 1)
     return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
@@ -48,4 +48,5 @@ def _copying(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 def index_along(*axes: str) -> jax.Array:
     """int32 number of this device along the axes, the last of them counting fastest."""
-    return jnp.asarray(jax.lax.axis_index(axes), jnp.int32)
+    several = tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
+    return jnp.asarray(jax.lax.axis_index(several) if several else 0, jnp.int32)

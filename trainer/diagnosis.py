@@ -10,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 from trainer.batch import Batch
 from trainer.collectives import add_over
 from trainer.gradients import OneDevice, in_micro_batches, make_gradients
-from trainer.mesh import BATCH_SPEC, TOKEN_AXES, replicated
+from trainer.mesh import TOKEN_AXES, batch_spec, replicated
 from trainer.model import Params
 from vishwamai.contract.resolved import ResolvedJob
 
@@ -58,7 +58,7 @@ def _make_bad_states(job: ResolvedJob, mesh: Mesh) -> Callable[[Params, Batch], 
         found = jax.lax.map(visit, in_micro_batches(batch, job.batch.accumulation)).sum(0)
         return add_over(found, *TOKEN_AXES)
 
-    return jax.shard_map(bad_states, mesh=mesh, in_specs=(device.specs, BATCH_SPEC), out_specs=PartitionSpec())
+    return jax.shard_map(bad_states, mesh=mesh, in_specs=(device.specs, batch_spec(mesh)), out_specs=PartitionSpec())
 
 
 def _last_layer_with_bad_gradient(blocks: Params) -> tuple[int, str] | None:

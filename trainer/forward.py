@@ -8,7 +8,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from trainer.batch import Array
 from trainer.gradients import OneDevice
-from trainer.mesh import BATCH_AXES, BATCH_SPEC, replicated
+from trainer.mesh import batch_spec, replicated
 from trainer.model import Params
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.resolved import ResolvedJob
@@ -29,9 +29,8 @@ def make_next_token_logits(job: ResolvedJob, mesh: Mesh) -> NextTokenLogits:
         rows = jnp.zeros(tokens.shape[0], jnp.int32)
         return device.decoder(device.whole(params))(tokens, segments, rows, device.how)
 
-    states = jax.shard_map(
-        hidden, mesh=mesh, in_specs=(device.specs, BATCH_SPEC, BATCH_SPEC), out_specs=PartitionSpec(*BATCH_SPEC, None)
-    )
+    split = batch_spec(mesh)
+    states = jax.shard_map(hidden, mesh=mesh, in_specs=(device.specs, split, split), out_specs=split)
 
     def next_token_logits(params: Params, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
         segments = (jnp.arange(tokens.shape[1]) < lengths[:, None]).astype(jnp.int32)
@@ -51,11 +50,9 @@ def make_hidden_states(job: ResolvedJob, mesh: Mesh) -> HiddenStates:
     def states(params: Params, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         return device.decoder(device.whole(params)).hidden_states(tokens, segments, device.how)
 
+    split = batch_spec(mesh)
     all_states = jax.shard_map(
-        states,
-        mesh=mesh,
-        in_specs=(device.specs, BATCH_SPEC, BATCH_SPEC),
-        out_specs=PartitionSpec(None, BATCH_AXES, "sequence", None),
+        states, mesh=mesh, in_specs=(device.specs, split, split), out_specs=PartitionSpec(None, *split)
     )
 
     def hidden_states(params: Params, tokens: jax.Array, segments: jax.Array) -> tuple[jax.Array, jax.Array]:

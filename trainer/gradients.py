@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 from trainer.batch import Batch
 from trainer.collectives import add_over, gather_weight, index_along, own, reduce_gradient
 from trainer.losses import cross_entropy
-from trainer.mesh import BATCH_AXES, BATCH_SPEC, TOKEN_AXES, Sharding
+from trainer.mesh import BATCH_AXES, TOKEN_AXES, Sharding, batch_spec
 from trainer.model import Computation, Decoder, Description, Params, describe
 from vishwamai.contract.resolved import ResolvedJob
 
@@ -59,7 +59,7 @@ def make_gradients(job: ResolvedJob, mesh: Mesh) -> Gradients:
         sums, found = _accumulate(visit, batch, device.rows(batch), job.batch.accumulation)
         return Sums(*(add_over(x, *TOKEN_AXES) for x in sums)), device.reduce(found)
 
-    in_specs = (device.specs, BATCH_SPEC, PartitionSpec(), PartitionSpec())
+    in_specs = (device.specs, batch_spec(mesh), PartitionSpec(), PartitionSpec())
     return jax.shard_map(gradients, mesh=mesh, in_specs=in_specs, out_specs=(PartitionSpec(), device.specs))
 
 
@@ -71,7 +71,7 @@ def make_summed_loss(job: ResolvedJob, mesh: Mesh) -> SummedLoss:
         sums = device.loss(device.whole(params), batch, device.rows(batch), None)
         return Sums(*(add_over(x, *TOKEN_AXES) for x in sums))
 
-    return jax.shard_map(summed, mesh=mesh, in_specs=(device.specs, BATCH_SPEC), out_specs=PartitionSpec())
+    return jax.shard_map(summed, mesh=mesh, in_specs=(device.specs, batch_spec(mesh)), out_specs=PartitionSpec())
 
 
 class OneDevice:

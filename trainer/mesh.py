@@ -96,13 +96,15 @@ class Sharding:
         return chosen or None
 
 
-BATCH_SPEC = PartitionSpec(BATCH_AXES, "sequence")
-"""How a batch's [sequences, tokens] fields are split."""
+def batch_spec(mesh: Mesh) -> PartitionSpec:
+    """How a batch's [sequences, tokens] fields are split."""
+    sequences = tuple(axis for axis in BATCH_AXES if mesh.shape[axis] > 1)
+    return PartitionSpec(sequences or None, "sequence" if mesh.shape["sequence"] > 1 else None)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where a batch's [sequences, tokens] fields live."""
-    return NamedSharding(mesh, BATCH_SPEC)
+    return NamedSharding(mesh, batch_spec(mesh))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
