@@ -67,7 +67,11 @@ def cross_entropy(
         shift: what is subtracted from logits before exp. "max" is right for all logits; "label", the target's own
             logit, is known before the product, which spares the TPU a pass over the logits, and is right until a
             token's loss exceeds 88 nats: then the total is infinite. Beyond doubt it is with a soft-cap up to 44.
+
+    Raises ValueError for shift "label" in float16, which ends at e^11.
     """
+    if shift == "label" and jnp.finfo(hidden.dtype).max < jnp.finfo(jnp.bfloat16).max:
+        raise ValueError(f'shift "label" keeps exponentials up to e^88, too large for {hidden.dtype}: use "max"')
     form = _Form(chunk_tokens, vocab_axis, z_loss, label_smoothing, softcap, transpose_gradients, shift)
     return _total(hidden, table, targets, weights, form), jnp.sum(weights)
 

@@ -126,6 +126,11 @@ def test_shifted_by_the_label_a_loss_is_right_up_to_88_nats_and_then_infinite():
     assert total(90.0) == np.inf
 
 
+def test_float16_has_no_room_for_exponentials():
+    with pytest.raises(ValueError, match="too large for float16"):
+        found(example(1, 2), jnp.float16, chunk_tokens=2, shift="label")
+
+
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_bfloat16_hidden_states_close_to_float64(shift):
     batch = example(4, 32, H=16, V=200)
