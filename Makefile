@@ -76,9 +76,8 @@ fix: setup ## format, and repair what lint can repair
 	@.venv/bin/ruff format
 
 .PHONY: bench
-bench: setup ## measure the training step
-	@if [ -d bench ]; then $(PY) -m bench $(ARGS); \
-	else echo "Benchmarks arrive with the work on the training step; there is nothing to measure yet."; fi
+bench: setup ## measure against the peers: speed, memory, compile time (ARGS="step S" for one)
+	@$(PY) -m bench $(ARGS)
 
 .PHONY: lock
 lock: setup ## write the locked requirements anew (UPGRADE=1: to the newest allowed versions)

@@ -1,6 +1,7 @@
 """The whole training step against the textbook's, and against transformers on torch where that is installed."""
 
 import importlib.util
+import sys
 
 from bench.interleave import Reading, interleave
 from bench.shapes import SHAPES
@@ -29,3 +30,7 @@ def _table(name: str, flags: str, readings: list[Reading]) -> None:
               f"{max(one.seconds):8.3f}{base.median / one.median:9.2f}{one.peak_mib:10.0f}"
               f"{one.peak_mib / base.peak_mib:6.2f}{temporary:10.0f}{temporary / (base.temporary_mib or 1):6.2f}"
               f"{one.compile_seconds:11.1f}{one.loss:9.4f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:] or list(SHAPES))
