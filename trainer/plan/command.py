@@ -88,10 +88,12 @@ def make_plan(subject: Subject, environ: MutableMapping[str, str], hlo: Path | N
         prepare_compiler(environ, Path(folder))
         from trainer.plan.compiling import compile_step  # brings jax
         from trainer.plan.cost import Costs, cost_of
+        from trainer.plan.flash import flash_rule
         from trainer.plan.hlo import parse_hlo
         from trainer.plan.kernels import Kernels, read_dump
         from trainer.plan.rates import Rates
         from trainer.plan.report import plan_of
+        from trainer.plan.visits import attention_trips
 
         rates = Rates.of(subject.slice)
         step = compile_step(subject.job, subject.slice)
@@ -100,7 +102,7 @@ def make_plan(subject: Subject, environ: MutableMapping[str, str], hlo: Path | N
             if hlo is not None:
                 hlo.write_text(step.text, encoding="utf-8")
             module = parse_hlo(step.text)
-            kernels = Kernels(read_dump(Path(folder), module), rates, [])
-            found = cost_of(module, rates, kernels)
+            kernels = Kernels(read_dump(Path(folder), module), rates, flash_rule(subject.job), [])
+            found = cost_of(module, rates, kernels, attention_trips(subject.job, module))
             costs = Costs(found.rows, [*found.notes, *dict.fromkeys(kernels.notes)])
         return plan_of(subject.job, subject.slice, step.memory, costs, rates, subject.decisions, step.seconds)

@@ -49,6 +49,8 @@ class KernelEstimate:
 
 
 KernelCycles = Callable[[Operation], KernelEstimate | None]
+Trips = Callable[[Operation], float | None]
+"""Trips of a loop whose text does not tell them; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Row:
     origin: Origin
     each: int
     """Cycles of one execution."""
-    times: int
+    times: float
+    """Executions in a step, on average where loops vary."""
     how: str
     moved_bytes: int = 0
     """Of one execution, for what is counted by bytes."""
@@ -68,7 +71,7 @@ class Row:
     @property
     def cycles(self) -> int:
         """Cycles of a step."""
-        return self.each * self.times
+        return round(self.each * self.times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +87,26 @@ def is_kernel(operation: Operation) -> bool:
     return 'custom_call_target="tpu_custom_call"' in operation.attributes
 
 
-def cost_of(module: Module, rates: Rates, kernels: KernelCycles) -> Costs:
+def cost_of(module: Module, rates: Rates, kernels: KernelCycles, loops: Trips) -> Costs:
     """What a module's entry computation costs on a TPU with these rates."""
-    walk = _Walk(module, rates, kernels)
+    walk = _Walk(module, rates, kernels, loops)
     return Costs(list(walk.rows(module.entry, 1, "")), list(dict.fromkeys(walk.notes)))
 
 
 class _Walk:
-    def __init__(self, module: Module, rates: Rates, kernels: KernelCycles) -> None:
-        self._module, self._rates, self._kernels = module, rates, kernels
+    def __init__(self, module: Module, rates: Rates, kernels: KernelCycles, loops: Trips) -> None:
+        self._module, self._rates, self._kernels, self._loops = module, rates, kernels, loops
         self._origins = Origins(module)
         self.notes: list[str] = []
 
-    def rows(self, computation: str, times: int, beside: str) -> Iterator[Row]:
+    def rows(self, computation: str, times: float, beside: str) -> Iterator[Row]:
         """Costs of a computation that runs so often; `beside` says that it is asynchronous, and where it runs."""
         for op in self._module.computations[computation].values():
             on_sparse_core = beside == "sparsecore" and op.kind not in COLLECTIVES
             if op.opcode not in _FREE and not on_sparse_core:
                 yield from self._operation(computation, op, times, beside)
 
-    def _operation(self, computation: str, op: Operation, times: int, beside: str) -> Iterator[Row]:
+    def _operation(self, computation: str, op: Operation, times: float, beside: str) -> Iterator[Row]:
         if op.opcode == "while":
             trips = self._trips(computation, op)
             for inner in op.called("body|condition"):
@@ -129,14 +132,15 @@ class _Walk:
         else:
             yield from self._compute(computation, op, times, beside)
 
-    def _trips(self, computation: str, loop: Operation) -> int:
-        trips = trip_count(self._module, computation, loop)
+    def _trips(self, computation: str, loop: Operation) -> float:
+        known = trip_count(self._module, computation, loop)
+        trips = self._loops(loop) if known is None else known
         if trips is None:
             self.notes.append(f"the trips of loop {loop.name} are not in the program: counted once")
             return 1
         return trips
 
-    def _compute(self, computation: str, op: Operation, times: int, beside: str) -> Iterator[Row]:
+    def _compute(self, computation: str, op: Operation, times: float, beside: str) -> Iterator[Row]:
         """An operation on the TensorCore: by its estimate, else by what is inside it, else by its bytes."""
         if op.cycles is not None:
             yield self._row(op, self._kind(op), op.cycles, times, "estimate")
@@ -161,7 +165,7 @@ class _Walk:
         is_copy = op.opcode in ("copy", "transpose", "reshape") or op.name.startswith(("copy", "transpose", "bitcast"))
         return "copy" if is_copy else "other"
 
-    def _written(self, computation: str, op: Operation, times: int) -> Row:
+    def _written(self, computation: str, op: Operation, times: float) -> Row:
         """No estimate: what it writes, once through HBM; of an update in place only the update moves."""
         written = op.written_bytes
         if op.opcode == "dynamic-update-slice":
@@ -174,14 +178,14 @@ class _Walk:
         inside = [self._module.computations.get(name, {}).values() for name in op.called("calls")]
         return all(inner.opcode in _FREE for operations in inside for inner in operations)
 
-    def _collective(self, op: Operation, times: int, beside: str) -> Row:
+    def _collective(self, op: Operation, times: float, beside: str) -> Row:
         moved = collective_bytes(op)
         axes = torus_axes(self._rates.rings, group_size(op.attributes))
         kind: CostKind = "collective_async" if beside or op.opcode.endswith("-start") else "collective"
         cycles = int(moved / (self._rates.link_bytes_per_cycle * axes))
         return self._row(op, kind, cycles, times, "bytes / links", int(moved))
 
-    def _custom_call(self, op: Operation, times: int) -> Iterator[Row]:
+    def _custom_call(self, op: Operation, times: float) -> Iterator[Row]:
         estimate = self._kernels(op) if is_kernel(op) else None
         if estimate is None and op.cycles is not None:
             estimate = KernelEstimate(op.cycles, "estimate")
@@ -191,10 +195,10 @@ class _Walk:
             self.notes.append(f"nothing is known about the cost of kernel {op.name}: counted as 0")
             yield self._row(op, "kernel", 0, times, "unknown")
 
-    def _by_bytes(self, op: Operation, kind: CostKind, moved: int, times: int) -> Row:
+    def _by_bytes(self, op: Operation, kind: CostKind, moved: int, times: float) -> Row:
         return self._row(op, kind, int(moved / self._rates.hbm_bytes_per_cycle), times, "bytes / HBM", moved)
 
-    def _row(self, op: Operation, kind: CostKind, each: int, times: int, how: str, moved: int = 0) -> Row:
+    def _row(self, op: Operation, kind: CostKind, each: int, times: float, how: str, moved: int = 0) -> Row:
         return Row(op.name, kind, self._origins.of(op), each, times, how, moved)
 
 

@@ -1,17 +1,17 @@
 """Cycles of the Pallas kernels in a step, from their scheduled instructions (bundles.py).
 
 How often a loop or a branch of a kernel runs is read from the schedule where it is a constant. Where it depends on
-values, the kernel's own rule says it: for JAX's splash attention, over R rows of C tiles each,
+values, the kernel's own rule says it: ours bring theirs (flash.py), and for JAX's splash attention, over rows of tiles,
 
     cycles = grid x common + visited x tile + rows x (the branches that open and close a row)
 
 with the grid as scheduled (XLA has already split it over the two TensorCores of a v4 or v5p chip), and visited = the
-share of tiles that causality leaves. Without a rule every branch counts and a loop of unknown length counts once, but
-not less than the FLOPs that the kernel declares at the matmul rate; the notes say so.
+tiles that causality leaves. Without a rule every branch counts and a loop of unknown length counts once, but not less
+than the FLOPs that the kernel declares at the matmul rate; the notes say so.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from trainer.plan.cost import KernelEstimate, is_kernel
 from trainer.plan.hlo import Module, Operation
 from trainer.plan.rates import Rates
 
+Rule = Callable[[str, str], int | None]
+"""Cycles of one call by a kernel's name and schedule; None of a kernel that it does not know."""
 _GUARD = 0.8
 """Share of its loop from which a branch that holds others is a guard around the whole step, not a case of its own."""
 
@@ -38,10 +40,11 @@ def read_dump(folder: Path, module: Module) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Kernels:
-    """Estimates for the kernels of a program; `notes` collects what they had to assume."""
+    """Estimates for the kernels of a program, by a rule where it knows one; `notes` collects what is assumed."""
 
     schedules: Mapping[str, str]
     rates: Rates
+    rule: Rule
     notes: list[str]
 
     def __call__(self, operation: Operation) -> KernelEstimate | None:
@@ -53,6 +56,9 @@ class Kernels:
                 return None
             self.notes.append(f"kernel {operation.name} has no schedule: its declared FLOPs, a lower bound")
             return KernelEstimate(declared, "declared FLOPs / matmul rate")
+        known = self._by_rule(operation.name, schedule)
+        if known is not None:
+            return KernelEstimate(known, "schedule x tiles")
         kernel = read_bundles(schedule)
         if grid := SplashGrid.of(operation):
             return KernelEstimate(round(_splash_cycles(kernel, grid)), "schedule x tiles")
@@ -63,6 +69,13 @@ class Kernels:
         if any(region.kind == "branch" for region in kernel.regions()):
             self.notes.append(f"every branch of kernel {operation.name} is counted, also where only some are taken")
         return KernelEstimate(cycles, "schedule")
+
+    def _by_rule(self, name: str, schedule: str) -> int | None:
+        try:
+            return self.rule(name, schedule)
+        except ValueError as error:
+            self.notes.append(f"the rule for kernel {name} does not fit it: {error}")
+            return None
 
     def _schedule(self, name: str) -> str | None:
         """By name, else that of another call of the same kernel: XLA compiles equal ones once."""

@@ -8,7 +8,17 @@ from trainer.plan.cost import Costs, Row
 from trainer.plan.rates import Rates
 from vishwamai.contract.accelerators import Slice
 from vishwamai.contract.config import ModelSection
-from vishwamai.contract.plan import BESIDE, CostShare, OperationCost, PartCost, Plan, PlanCost, PlanMemory
+from vishwamai.contract.plan import (
+    BESIDE,
+    CostKind,
+    CostShare,
+    OperationCost,
+    PartCost,
+    Pass,
+    Plan,
+    PlanCost,
+    PlanMemory,
+)
 from vishwamai.contract.resolution.size import layer_matrices
 from vishwamai.contract.resolved import Decision, ResolvedJob
 
@@ -66,9 +76,7 @@ def advice(job: ResolvedJob) -> list[str]:
     if not job.execution.weight_axes and job.mesh.data * job.mesh.fsdp > 1:
         found.append("tpu.device_strategy fsdp with optimization.shard_weights true: weights and moments are split")
     if job.execution.remat not in ("full", "offload"):
-        found.append(
-            '"memory.remat_policy": "full" recomputes layers in the backward pass and keeps none of their arrays'
-        )
+        found.append("memory.remat_policy full: layers are computed again in the backward pass, not kept")
     if batch > 1:
         found.append(
             f"training.batch_size {batch // 2} with training.grad_accum_steps {accumulation * 2}: "
@@ -102,24 +110,25 @@ def _cost(job: ResolvedJob, rates: Rates, costs: Costs) -> PlanCost:
 
 
 def _by_kind(rows: Iterable[Row], total: int) -> list[CostShare]:
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    cycles: dict[CostKind, int] = defaultdict(int)
+    moved: dict[CostKind, float] = defaultdict(float)
     for row in rows:
-        sums[row.kind][0] += row.cycles
-        sums[row.kind][1] += row.moved_bytes * row.times
+        cycles[row.kind] += row.cycles
+        moved[row.kind] += row.moved_bytes * row.times
     shares = [
-        CostShare.model_validate({"kind": kind, "cycles": cycles, "share": round(cycles / total, 4), "bytes": moved})
-        for kind, (cycles, moved) in sums.items()
+        CostShare(kind=kind, cycles=own, share=round(own / total, 4), bytes=round(moved[kind]))
+        for kind, own in cycles.items()
     ]
     return sorted(shares, key=lambda share: -share.cycles)
 
 
 def _by_part(rows: Iterable[Row], total: int) -> list[PartCost]:
-    sums: dict[tuple[str, str], int] = defaultdict(int)
+    cycles: dict[tuple[str, Pass], int] = defaultdict(int)
     for row in rows:
-        sums[row.origin.part, row.origin.which] += row.cycles
+        cycles[row.origin.part, row.origin.which] += row.cycles
     parts = [
-        PartCost.model_validate({"part": part, "which": which, "cycles": cycles, "share": round(cycles / total, 4)})
-        for (part, which), cycles in sums.items()
+        PartCost(part=part, which=which, cycles=own, share=round(own / total, 4))
+        for (part, which), own in cycles.items()
     ]
     return sorted(parts, key=lambda part: -part.cycles)
 

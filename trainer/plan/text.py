@@ -34,12 +34,12 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def _memory(memory: PlanMemory) -> Iterator[str]:
-    fits = f"fits, {_gib(memory.headroom)} left" if memory.headroom >= 0 else f"{_gib(-memory.headroom)} too much"
-    yield f"memory of a device: {_gib(memory.required)} of {_gib(memory.available)}: {fits}"
+    fits = f"fits, {_size(memory.headroom)} left" if memory.headroom >= 0 else f"{_size(-memory.headroom)} too much"
+    yield f"memory of a device: {_size(memory.required)} of {_size(memory.available)}: {fits}"
     if memory.arguments is not None:
         parts = {name: getattr(memory, name) for name in ("arguments", "outputs", "aliased", "temporaries", "program")}
         parts |= {"host": memory.host} if memory.host else {}
-        yield "  " + ", ".join(f"{name} {_gib(size or 0)}" for name, size in parts.items())
+        yield "  " + ", ".join(f"{name} {_size(size or 0)}" for name, size in parts.items())
 
 
 def _cost(cost: PlanCost) -> Iterator[str]:
@@ -53,15 +53,15 @@ def _cost(cost: PlanCost) -> Iterator[str]:
     )
     yield ""
     yield from (f"{row.cycles / 1e6:10.2f}M {row.share:6.1%}  {row.kind}" for row in cost.kinds)
-    yield from (f"{row.cycles / 1e6:10.2f}M beside  {row.kind}, {_gib(row.bytes)}" for row in cost.beside)
+    yield from (f"{row.cycles / 1e6:10.2f}M beside  {row.kind}, {_size(row.bytes)}" for row in cost.beside)
     yield ""
     for part in cost.parts[:_PARTS]:
         yield f"{part.cycles / 1e6:10.2f}M {part.share:6.1%}  {part.part} ({part.which})"
     yield ""
     for one in cost.operations:
         where = f"{one.part} ({one.which})"
-        yield f"{one.cycles / 1e6:10.2f}M x{one.times:<5d} {one.kind:14s} {where}: {one.name[:40]}, {one.op_name[-60:]}"
+        yield f"{one.cycles / 1e6:10.2f}M x{one.times:<5g} {one.kind:14s} {where}: {one.name[:40]}, {one.op_name[-60:]}"
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
+def _size(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.2f} MiB"

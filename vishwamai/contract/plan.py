@@ -72,7 +72,7 @@ class OperationCost(Value):
     kind: CostKind
     cycles: int = Field(description="Of a step.")
     share: float
-    times: int = Field(description="Executions in a step.")
+    times: float = Field(description="Executions in a step, on average where loops vary.")
     how: str = Field(description="Where the figure comes from.")
     op_name: str = Field(description="JAX's own path to it.")
 
