@@ -7,10 +7,10 @@ after a change of what it repeats.
 import ast
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args, get_origin
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +22,7 @@ from service.settings import Settings
 from trainer.reporting.prometheus import PrometheusMetrics
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.families import FAMILIES
+from vishwamai.contract.plan import Plan
 from vishwamai.contract.reports import AnyEvent, EvalEvent, StepEvent
 from vishwamai.contract.states import CAUSES, TRANSITIONS, Cause, JobState, cause_of_exit
 
@@ -133,6 +134,25 @@ def _routes() -> str:
     )
 
 
+def _plan() -> str:
+    """The fields of a plan, those of the values in it by dotted names."""
+    return _markdown(["field", "meaning"], _fields_of(Plan, ""))
+
+
+def _fields_of(model: type[BaseModel], prefix: str) -> Iterator[list[str]]:
+    for name, field in model.model_fields.items():
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_of_the_plan(kind)]
+        several = "[]" if get_origin(field.annotation) is list else ""
+        words = field.description or next((_line(kind.__doc__ or "") for kind in inner), "")
+        yield [f"`{prefix}{name}{several}`", _line(words)]
+        for kind in inner:
+            yield from _fields_of(kind, f"{prefix}{name}{several}.")
+
+
+def _is_of_the_plan(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == Plan.__module__
+
+
 def _line(text: str) -> str:
     """The first paragraph, on one line."""
     return " ".join(text.strip().partition("\n\n")[0].split())
@@ -147,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trainer-metrics": _trainer_metrics,
     "service-metrics": _service_metrics,
     "routes": _routes,
+    "plan": _plan,
 }
 
 

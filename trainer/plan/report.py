@@ -83,7 +83,7 @@ def advice(job: ResolvedJob) -> list[str]:
             "half the activations, about the same step"
         )
     if job.precision.optimizer_state == "float32":
-        found.append("training.state_dtype bfloat16: half the bytes of the moments")
+        found.append("training.optimizer.state_dtype bfloat16: half the bytes of the moments")
     found.append("a larger slice, over which device_strategy fsdp or model_parallel splits the model")
     found.append("a shorter model.max_seq_len")
     return found[:4]

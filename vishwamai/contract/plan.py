@@ -48,8 +48,11 @@ class PlanMemory(Value):
 class CostShare(Value):
     """Cycles of one kind of work."""
 
-    kind: CostKind
-    cycles: int
+    kind: CostKind = Field(
+        description="matmul, kernel (Pallas), collective, optimizer, gather_scatter, copy or other; beside the compute: collective_async, "
+        "copy_async or between_slices."
+    )
+    cycles: int = Field(description="Of a step.")
     share: float = Field(description="Of the step's cycles; of work beside the compute, what it would be.")
     bytes: int = Field(0, description="Moved, where work is counted by bytes.")
 
@@ -58,9 +61,9 @@ class PartCost(Value):
     """Cycles of one function of the trainer, in one pass."""
 
     part: str = Field(description="Such as 'model.layers Mlp.__call__'; 'compiler' for what only the compiler wanted.")
-    which: Pass
-    cycles: int
-    share: float
+    which: Pass = Field(description="forward, recompute, backward; outside: the update, metrics, copies.")
+    cycles: int = Field(description="Of a step.")
+    share: float = Field(description="Of the step's cycles.")
 
 
 class OperationCost(Value):
@@ -68,10 +71,10 @@ class OperationCost(Value):
 
     name: str = Field(description="In the compiled program.")
     part: str = Field(description="Function of the trainer that it comes from.")
-    which: Pass
-    kind: CostKind
+    which: Pass = Field(description="As in parts.")
+    kind: CostKind = Field(description="As in kinds.")
     cycles: int = Field(description="Of a step.")
-    share: float
+    share: float = Field(description="Of the step's cycles.")
     times: float = Field(description="Executions in a step, on average where loops vary.")
     how: str = Field(description="Where the figure comes from.")
     op_name: str = Field(description="JAX's own path to it.")
@@ -80,7 +83,7 @@ class OperationCost(Value):
 class PlanCost(Value):
     """Static cost of a step on one device. It compares programs for one TPU; it is not a measured time."""
 
-    cycles_per_step: int
+    cycles_per_step: int = Field(description="Of one device; without what runs beside.")
     cycles_per_token: float = Field(description="By the tokens of one device.")
     step_seconds: float = Field(description="At the nominal clock.")
     tokens_per_second: float = Field(description="Of all devices, at the nominal clock.")
@@ -102,16 +105,16 @@ class PlanCost(Value):
 class Plan(Value):
     """A job's step, compiled for a slice."""
 
-    version: Literal[1] = 1
-    accelerator: str
-    topology: str
-    num_slices: int
-    devices: int
-    mesh: Mesh
-    parameters: int
-    tokens_per_step: int
+    version: Literal[1] = Field(1, description="Of this form.")
+    accelerator: str = Field(description="Generation: v3, v4, v5e, v5p, v6e, tpu7x.")
+    topology: str = Field(description="Chips along each side of a slice.")
+    num_slices: int = Field(description="Slices joined over the data-centre network.")
+    devices: int = Field(description="JAX devices of all slices.")
+    mesh: Mesh = Field(description="Devices along each mesh axis.")
+    parameters: int = Field(description="Trainable parameters of the model.")
+    tokens_per_step: int = Field(description="Of all devices.")
     tokens_per_device: int = Field(description="Tokens of a step / devices.")
-    fits: bool
+    fits: bool = Field(description="Whether the compiler took the step.")
     memory: PlanMemory
     cost: PlanCost | None = Field(None, description="Null when it does not fit.")
     advice: list[str] = Field(description="Settings that would lower the memory, when it does not fit.")
@@ -120,4 +123,4 @@ class Plan(Value):
     )
     notes: list[str] = Field(description="What the figures leave out or assume.")
     versions: dict[str, str] = Field(description="jax and libtpu.")
-    compile_seconds: float
+    compile_seconds: float = Field(description="The compiler's own time.")

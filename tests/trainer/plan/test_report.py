@@ -1,6 +1,7 @@
 """From rows of cycles to a plan, and from a plan to words."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from vishwamai.contract.accelerators import slice_for
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.load import check_config
 from vishwamai.contract.plan import Plan, PlanMemory
+from vishwamai.contract.reference import fields
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import Decision, ResolvedJob
 
@@ -118,10 +120,13 @@ def test_other_refusals_are_not_about_memory_of_the_device():
 def test_advice_names_settings_that_are_not_taken_yet():
     asked = {"memory": {"remat_policy": "none"}, "optimization": {"shard_weights": False}}
     words = "\n".join(advice(job(training={"batch_size": 8}, **asked)))
+    settings = set(re.findall(r"\b(?:tpu|memory|optimization|training)\.[a-z_.]+", words))
+    assert settings
+    assert settings <= {fact.name for fact in fields()}
     for setting in ("optimization.shard_weights true", "memory.remat_policy full", "training.batch_size 4"):
         assert setting in words
     taken = {"memory": {"remat_policy": "full"}, "tpu": {"device_strategy": "fsdp"}}
-    words = "\n".join(advice(job(training={"batch_size": 1, "state_dtype": "bfloat16"}, **taken)))
+    words = "\n".join(advice(job(training={"batch_size": 1, "optimizer": {"state_dtype": "bfloat16"}}, **taken)))
     for setting in ("shard_weights", "remat_policy", "batch_size", "state_dtype"):
         assert setting not in words
     assert "larger slice" in words
