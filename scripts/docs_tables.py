@@ -135,18 +135,18 @@ def _routes() -> str:
 
 
 def _plan() -> str:
-    """The fields of a plan, those of the values in it by dotted names."""
+    """The fields of a plan, those of the values in it too, as JSON pointers; * stands for any place of a list."""
     return _markdown(["field", "meaning"], _fields_of(Plan, ""))
 
 
 def _fields_of(model: type[BaseModel], prefix: str) -> Iterator[list[str]]:
     for name, field in model.model_fields.items():
         inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_of_the_plan(kind)]
-        several = "[]" if get_origin(field.annotation) is list else ""
+        several = "/*" if get_origin(field.annotation) is list else ""
         words = field.description or next((_line(kind.__doc__ or "") for kind in inner), "")
-        yield [f"`{prefix}{name}{several}`", _line(words)]
+        yield [f"`{prefix}/{name}{several}`", _line(words)]
         for kind in inner:
-            yield from _fields_of(kind, f"{prefix}{name}{several}.")
+            yield from _fields_of(kind, f"{prefix}/{name}{several}")
 
 
 def _is_of_the_plan(kind: object) -> TypeGuard[type[BaseModel]]:

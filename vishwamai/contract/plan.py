@@ -49,8 +49,8 @@ class CostShare(Value):
     """Cycles of one kind of work."""
 
     kind: CostKind = Field(
-        description="matmul, kernel (Pallas), collective, optimizer, gather_scatter, copy or other; beside the compute: collective_async, "
-        "copy_async or between_slices."
+        description="matmul, kernel (Pallas), collective, optimizer, gather_scatter, copy or other; beside the compute: "
+        "collective_async, copy_async or between_slices."
     )
     cycles: int = Field(description="Of a step.")
     share: float = Field(description="Of the step's cycles; of work beside the compute, what it would be.")
