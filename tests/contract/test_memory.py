@@ -167,3 +167,35 @@ def test_the_warning_says_how_much_and_what_to_do():
     assert "a slice of twice the size (tpu.tpu_cores 16) saves" in large
     assert "a v5e device has 14.7 GiB to use" in large
     assert warning(tpu={"accelerator": "v5p", "tpu_topology": "4x4x4"}, model=BILLIONS) == "fits"
+
+
+LLAMA_7B = {"family": "llama", "vocab_size": 32_000, "hidden_dim": 4096, "num_layers": 32, "num_heads": 32} | {
+    "head_dim": 128,
+    "mlp_dim": 11_008,
+    "max_seq_len": 4096,
+}
+
+
+@pytest.mark.parametrize(
+    ("tpu", "model", "training", "policy", "gather", "compiled"),
+    [
+        (V5E, {}, {"grad_accum_steps": 4}, "attention", "step", 4.77),
+        (V5E, {}, {"grad_accum_steps": 4}, "attention", "layer", 3.47),
+        (V5E, {}, {"grad_accum_steps": 1}, "dots", "step", 7.84),
+        (V5E, {}, {"grad_accum_steps": 1}, "none", "step", 23.80),
+        ({"accelerator": "v5e", "tpu_topology": "16x16"}, LLAMA_7B, {"batch_size": 4}, "full", "layer", 7.38),
+        ({"accelerator": "v5p", "tpu_topology": "4x4x4"}, LLAMA_7B, {"batch_size": 4}, "attention", "step", 36.92),
+    ],
+)
+def test_the_estimate_is_near_what_the_compiler_needs(
+    tpu: dict[str, Any], model: dict[str, Any], training: dict[str, Any], policy: str, gather: str, compiled: float
+):
+    found = need(
+        tpu={**tpu, "device_strategy": "fsdp"} if model else tpu,
+        model=model,
+        training={"grad_accum_steps": 1, **training},
+        memory={"remat_policy": policy},
+        optimization={"weight_gather": gather},
+    )
+    # The compiler shares buffers in ways that arithmetic does not see; over is safer than under.
+    assert 0.93 * compiled <= found.total / GIB <= 1.2 * compiled

@@ -1,4 +1,4 @@
-"""A rough estimate of what one device must hold. It errs by tens of percent; the plan asks the compiler instead.
+"""A rough estimate of what one device must hold; the plan asks the compiler instead.
 
 With P parameters on a device of the model axis, W devices that split weights further, c bytes of compute type:
 
@@ -9,7 +9,7 @@ gradients    c P of one micro-batch, 4 P to add up several, 4 P / W of all devic
 activations  what remat keeps, over all layers
 under way    the larger of: one layer's arrays in the backward pass; one chunk of logits and its float32 statistics
 
-Held against the TPU compiler for v5e in six cases (docs/decisions/0009): from 4% under to 17% over.
+Held against the TPU compiler in six cases (docs/decisions/0009): from 5% under to 17% over.
 """
 
 import math
