@@ -1,7 +1,7 @@
 """Which part of the program an operation belongs to, from the Python lines that it came from.
 
 A fusion goes where its matrix product came from, when it has one, else where its result did. The part is the innermost
-function of ours on the stack, such as "model.layers Mlp.__call__"; what only the compiler wanted is "compiler".
+function of ours on the stack, such as "model/layers.py Mlp.__call__"; what only the compiler wanted is "compiler".
 """
 
 import re
@@ -12,7 +12,7 @@ from trainer.plan.hlo import Call, Module, Operation
 from vishwamai.contract.plan import Pass
 
 PRODUCTS = frozenset({"convolution", "dot"})
-_OURS = re.compile(r"(?:^|/)trainer/(.+)\.py$")
+_OURS = re.compile(r"(?:^|/)trainer/(.+\.py)$")
 _OPTIMIZER = re.compile(r"(?:^|/)(?:trainer/optimizer\.py|trainer/optimizer/[^/]+|optax/.+)$")
 
 
@@ -74,7 +74,7 @@ def _part(calls: list[Call]) -> str:
     for call in calls:
         if found := _OURS.search(call.file):
             function = ".".join(name for name in call.function.split(".") if not name.startswith("<"))
-            return f"{found[1].replace('/', '.').removesuffix('.__init__')} {function}"
+            return f"{found[1]} {function}"
     return "compiler"
 
 

@@ -49,8 +49,8 @@ class CostShare(Value):
     """Cycles of one kind of work."""
 
     kind: CostKind = Field(
-        description="matmul, kernel (Pallas), collective, optimizer, gather_scatter, copy or other; beside the compute: "
-        "collective_async, copy_async or between_slices."
+        description="matmul, kernel (Pallas), collective, optimizer, gather_scatter, copy or other; beside the "
+        "compute: collective_async, copy_async or between_slices."
     )
     cycles: int = Field(description="Of a step.")
     share: float = Field(description="Of the step's cycles; of work beside the compute, what it would be.")
@@ -60,7 +60,9 @@ class CostShare(Value):
 class PartCost(Value):
     """Cycles of one function of the trainer, in one pass."""
 
-    part: str = Field(description="Such as 'model.layers Mlp.__call__'; 'compiler' for what only the compiler wanted.")
+    part: str = Field(
+        description="Such as 'model/layers.py Mlp.__call__'; 'compiler' for what only the compiler wanted."
+    )
     which: Pass = Field(description="forward, recompute, backward; outside: the update, metrics, copies.")
     cycles: int = Field(description="Of a step.")
     share: float = Field(description="Of the step's cycles.")

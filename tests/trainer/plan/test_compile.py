@@ -73,7 +73,7 @@ def test_its_cycles_come_from_every_part(compiled: tuple[Plan, str]):
     assert {"matmul", "collective", "optimizer"} <= kinds.keys()
     assert sum(kinds.values()) == cost.cycles_per_step > cost.ideal_cycles
     parts = {part.part.partition(" ")[0] for part in cost.parts}
-    assert {"model.layers", "losses.cross_entropy", "step"} <= parts
+    assert {"model/layers.py", "losses/cross_entropy.py", "step.py"} <= parts
     assert {"forward", "backward", "outside"} <= {part.which for part in cost.parts}
     # The gradients of all weights cross the network once a step, in float32 or less.
     moved = sum(kind.bytes for kind in [*cost.kinds, *cost.beside] if kind.kind.startswith("collective"))

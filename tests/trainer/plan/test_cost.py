@@ -135,8 +135,8 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 """
     rows = {row.name: row for row in cost(parse_hlo(text)).rows}
     assert {name: row.kind for name, row in rows.items()} == {"update": "optimizer", "act": "other"}
-    assert (rows["update"].origin.part, rows["update"].origin.which) == ("optimizer adamw", "outside")
-    assert (rows["act"].origin.part, rows["act"].origin.which) == ("model.layers Mlp.__call__", "backward")
+    assert (rows["update"].origin.part, rows["update"].origin.which) == ("optimizer.py adamw", "outside")
+    assert (rows["act"].origin.part, rows["act"].origin.which) == ("model/layers.py Mlp.__call__", "backward")
 
 
 @pytest.mark.parametrize(
