@@ -7,12 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vishwamai.contract.resolution.draft import Draft
+from vishwamai.contract.resolution.memory import width
 from vishwamai.contract.resolved import AttentionKind, ComputeType, Hardware, Mesh, Platform
 
 CPU_BLOCK = 256
 """Keys per block that was measured best on XLA:CPU."""
-_ON_CHIP = 8192 * 128
-"""Elements of one head's keys, or values, that the flash kernel holds in on-chip memory; a head takes 128 lanes."""
+VECTOR_MEMORY: Mapping[str, int] = {
+    "v4": 16 * 2**20,
+    "v5e": 128 * 2**20,
+    "v5p": 64 * 2**20,
+    "v6e": 128 * 2**20,
+    "tpu7x": 64 * 2**20,
+}
+"""Bytes of a core's vector memory, of generations with attention kernels."""
+HEAD_SHARE = 9 / 256
+"""Share of it that one head's queries may take in the flash kernel, which holds some twenty such arrays at a time."""
+_FLASH_HEADS = (16, 32, 64, 128, 256)
+_LANES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,7 @@ Obstacle = Callable[[AttentionWork], str | None]
 def _tpu_with_kernels(work: AttentionWork) -> str | None:
     if work.platform != "tpu":
         return f"it is a TPU kernel, and this runs on {work.platform.upper()}"
-    return "TPU v3 cannot run its kernel" if work.generation == "v3" else None
+    return None if work.generation in VECTOR_MEMORY else f"TPU {work.generation} cannot run its kernel"
 
 
 def _gpu(work: AttentionWork) -> str | None:
@@ -59,13 +70,14 @@ def _whole_sequences(work: AttentionWork) -> str | None:
 
 
 def _whole_tiles(work: AttentionWork) -> str | None:
-    return f"the window of {work.length} is no multiple of 128" if work.length % 128 else None
+    return f"the window of {work.length} is no multiple of {_LANES}" if work.length % _LANES else None
 
 
 def _on_chip(work: AttentionWork) -> str | None:
-    if work.length * max(work.head_dim, 128) <= _ON_CHIP:
+    head = work.length * max(work.head_dim, _LANES) * width(work.compute)
+    if head <= HEAD_SHARE * VECTOR_MEMORY[work.generation]:
         return None
-    return f"keys of {work.length} tokens do not fit on-chip memory"
+    return f"a window of {work.length} does not fit {work.generation}'s vector memory"
 
 
 def _heads_of(accepted: Callable[[int], bool], words: str) -> Obstacle:
@@ -78,7 +90,7 @@ def _heads_of(accepted: Callable[[int], bool], words: str) -> Obstacle:
 COVERAGE: Mapping[AttentionKind, tuple[Obstacle, ...]] = {
     "flash": (
         _tpu_with_kernels,
-        _heads_of(lambda dim: dim in (64, 128, 256), "of 64, 128 or 256"),
+        _heads_of(lambda dim: dim in _FLASH_HEADS, "of 16, 32, 64, 128 or 256"),
         _no_dropout,
         _whole_sequences,
         _whole_tiles,

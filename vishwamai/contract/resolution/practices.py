@@ -170,8 +170,8 @@ def attention_kernel(job: ResolvedJob) -> Notice | None:
         code="no-attention-kernel",
         pointer="/model/head_dim",
         message=f"No TPU kernel covers this attention, and plain XLA computes it more slowly ({why}).",
-        fix="Use a head_dim of 64, 128 or 256, a max_seq_len that is a multiple of 128, no attention dropout, and no "
-        "sequence axis.",
+        fix="Use a head_dim of 16, 32, 64, 128 or 256, a max_seq_len that is a multiple of 128, no attention dropout, "
+        "and no sequence axis.",
     )
 
 
