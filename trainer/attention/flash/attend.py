@@ -4,17 +4,20 @@ from functools import partial
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.pallas import tpu as pltpu
 
 from trainer.attention.flash.backward import Residuals, backward
 from trainer.attention.flash.bounds import first_visible
 from trainer.attention.flash.forward import forward
 from trainer.attention.flash.lanes import rotary_table
-from trainer.attention.flash.operands import Shape
-from trainer.attention.flash.tiles import this_generation, tuned, vector_memory
+from trainer.attention.flash.operands import Interpret, Shape
+from trainer.attention.flash.tiles import plan, supports, this_generation
 from trainer.attention.pattern import Pattern
+from trainer.model.rotary import Tables
+from trainer.varying import vary_like, varying_axes
 
-Tables = tuple[jax.Array, jax.Array]
-"""cos and sin, float32 [T, D/2]."""
+Kept = tuple[Residuals, jax.Array, jax.Array | None]
+"""What the backward pass needs: the residuals, the first visible keys and the rotary table."""
 
 
 def flash_attention(
@@ -44,48 +47,44 @@ def flash_attention(
     Returns:
         [B, T, N*D] in q's dtype.
     """
-    generation = this_generation()
-    sizes = tuned(pattern, generation)
-    T = q.shape[1]
+    T, generation = q.shape[1], this_generation()
+    how = plan(pattern, T, q.dtype.itemsize, generation)
+    if how is None:
+        raise ValueError(supports(pattern, T, q.dtype, generation))
     shapes = tuple(
-        Shape(pattern, T, tile.within(T), tables is not None, vector_memory(generation))
-        for tile in (sizes.forward, sizes.backward)
+        Shape(pattern, T, tile, tables is not None, how.buffers, how.vector_memory)
+        for tile in (how.tiles.forward, how.tiles.backward)
     )
-    first = first_visible(segments, pattern.window)
-    table = None if tables is None else rotary_table(tables)
-    axes = tuple(jax.typeof(q).manual_axis_type.varying)
-    first, table = (x if x is None else _vary(x, axes) for x in (first, table))
-    return _attend(q, k, v, first, table, shapes, interpret)
+    first = vary_like(first_visible(segments, pattern.window), q)
+    table = None if tables is None else vary_like(rotary_table(tables), q)
+    # Within a mesh only the simulated TPU runs: plain interpretation trips over what varies and what does not.
+    return _attend(
+        q, k, v, first, table, shapes, pltpu.InterpretParams() if interpret and varying_axes(q) else interpret
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _attend(
     q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array, table: jax.Array | None, shapes: tuple[Shape, Shape],
-    interpret: bool,
+    interpret: Interpret,
 ) -> jax.Array:  # fmt: skip
     return forward(q, k, v, first, table, shapes[0], interpret)[0]
 
 
 def _forward(
     q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array, table: jax.Array | None, shapes: tuple[Shape, Shape],
-    interpret: bool,
-) -> tuple[jax.Array, tuple[Residuals, jax.Array, jax.Array | None]]:  # fmt: skip
+    interpret: Interpret,
+) -> tuple[jax.Array, Kept]:  # fmt: skip
     o, lse = forward(q, k, v, first, table, shapes[0], interpret)
     o, lse = checkpoint_name(o, "attention_out"), checkpoint_name(lse, "attention_lse")
     return o, ((q, k, v, o, lse), first, table)
 
 
 def _backward(
-    shapes: tuple[Shape, Shape], interpret: bool, kept: tuple[Residuals, jax.Array, jax.Array | None], do: jax.Array
+    shapes: tuple[Shape, Shape], interpret: Interpret, kept: Kept, do: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None, None]:
     residuals, first, table = kept
     return *backward(residuals, do, first, table, shapes[1], interpret), None, None
 
 
 _attend.defvjp(_forward, _backward)
-
-
-def _vary(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """X, taken to differ along the mesh axes along which q does."""
-    missing = tuple(axis for axis in axes if axis not in jax.typeof(x).manual_axis_type.varying)
-    return jax.lax.pcast(x, missing, to="varying") if missing else x

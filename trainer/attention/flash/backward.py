@@ -10,8 +10,8 @@ q' was q times `before_exponent`, so dk is divided by what is not the scale in i
 are turned back at the end. dq^T of the whole sequence stays in vector memory, and so do dk and dv of a key block while
 its query blocks follow one another.
 
-Grid: (batch, key blocks, query blocks to a key block). Queries of a key tile: first the square on the diagonal in strips
-of queries, each with the keys at or before it, then the tiles that see the keys whole, then those at the far edge, masked.
+Grid: (batch, key blocks, query blocks to a key block). Queries of a key tile: first the square on the diagonal, in
+strips of queries with the keys at or before them, then the tiles that see the keys whole, then the far edge, masked.
 """
 
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from trainer.attention.flash import lanes as on_lanes
 from trainer.attention.flash import operands
 from trainer.attention.flash.bounds import backward_bounds
 from trainer.attention.flash.lanes import keep_head
-from trainer.attention.flash.operands import LOG2E, MASKED, NN, NT, Ref, Shape, Step, product
+from trainer.attention.flash.operands import LOG2E, MASKED, NN, NT, Interpret, Ref, Shape, Step, product
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 """q, k, v, o and the log-sum-exp of `forward`."""
 
 
 def backward(
-    residuals: Residuals, do: jax.Array, first: jax.Array, table: jax.Array | None, shape: Shape, interpret: bool
+    residuals: Residuals, do: jax.Array, first: jax.Array, table: jax.Array | None, shape: Shape, interpret: Interpret
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Gradients of q, k and v, in their shapes and dtypes; the arguments are `forward`'s, and do is o's gradient."""
     q, k, v, o, lse = residuals
@@ -56,7 +56,8 @@ def backward(
             num_scalar_prefetch=1,
             grid=(q.shape[0], lanes.kv_blocks, lanes.steps),
             in_specs=[
-                specs.queries, specs.keys, specs.keys, specs.queries, specs.statistics, specs.queries, specs.row, specs.table
+                *(specs.queries, specs.keys, specs.keys, specs.queries),
+                *(specs.statistics, specs.queries, specs.row, specs.table),
             ],
             out_specs=[specs.queries, specs.keys, specs.keys],
             scratch_shapes=scratch,
@@ -65,6 +66,7 @@ def backward(
         compiler_params=operands.compiler_params(shape),
         interpret=interpret,
         name="flash_backward",
+        metadata=operands.trips("flash_backward", q.shape[0], shape),
     )(backward_bounds(first, tile), q, k, v, o, lse, do, first[:, None], table)  # fmt: skip
 
 
@@ -113,9 +115,10 @@ def _kernel(*refs: Ref, shape: Shape) -> None:
     memory, step, tiles = _Memory(*refs), Step.here(), shape.tiles
 
     def block() -> None:
-        operands.once_per_key_block(
-            lambda: operands.for_tiles(lambda rows: _load_keys(rows, memory, step, shape), tiles.keys, shape), step, shape
-        )
+        def keys() -> None:
+            operands.for_tiles(lambda rows: _load_keys(rows, memory, step, shape), tiles.keys, shape)
+
+        operands.once_per_key_block(keys, step, shape)
         operands.for_tiles(lambda rows: _load_queries(rows, memory, step, shape), tiles.queries, shape)
 
         def key_tile(j: jax.Array, _: None) -> None:
@@ -148,7 +151,7 @@ def _load_queries(rows: Any, memory: _Memory, step: Step, shape: Shape) -> None:
 
 
 def _key_tile(j: jax.Array, memory: _Memory, step: Step, shape: Shape) -> None:
-    """dk^T and dv^T of key tile j, and its share of dq^T."""
+    """Makes dk^T and dv^T of key tile j, and adds its share to dq^T."""
     lanes, tiles = shape.lanes, shape.tiles
     columns = operands.tile(j, tiles.keys)
     k, v, k_t = memory.keys[columns], memory.values[columns], memory.keys_t[:, columns]
@@ -180,7 +183,7 @@ def _key_tile(j: jax.Array, memory: _Memory, step: Step, shape: Shape) -> None:
 def _score_gradient(
     s: jax.Array, dp: jax.Array, lse: jax.Array, seen: jax.Array | None, softcap: float | None, dtype: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """p and ds [keys, queries] of one head from k q', v do^T - delta and L; in the dtype of the products they go into."""
+    """Gives p and ds [keys, queries] of one head, from k q', v do^T - delta and L, in the dtype of their products."""
     if softcap is not None:
         tanh = jnp.tanh(s)
         s, dp = tanh * (softcap * LOG2E), dp * (1 - tanh * tanh)
@@ -191,7 +194,7 @@ def _score_gradient(
 
 
 def _write_keys(rows: Any, memory: _Memory, step: Step, shape: Shape) -> None:
-    """dk and dv of a key tile; added to those of the key block's earlier query blocks, when it has several."""
+    """Writes dk and dv of a key tile, added to those of the key block's earlier query blocks, when it has several."""
     lanes = shape.lanes
     dk = memory.dk_t[...] * (shape.pattern.scale / shape.before_exponent)
     if memory.table is not None:

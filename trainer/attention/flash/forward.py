@@ -26,16 +26,22 @@ from jax.experimental.pallas import tpu as pltpu
 from trainer.attention.flash import operands
 from trainer.attention.flash.bounds import NEVER, forward_bounds
 from trainer.attention.flash.lanes import keep_head
-from trainer.attention.flash.operands import LOG2E, MASKED, NN, SEES_NOTHING, Ref, Shape, Step, product
+from trainer.attention.flash.operands import LOG2E, MASKED, NN, SEES_NOTHING, Interpret, Ref, Shape, Step, product
 
 Softmax = tuple[tuple[jax.Array, jax.Array], ...]
 """Of each head of the block: the maximum m and the sum l so far, float32 [1, queries]."""
 
 
 def forward(
-    q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array, table: jax.Array | None, shape: Shape, interpret: bool
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    first: jax.Array,
+    table: jax.Array | None,
+    shape: Shape,
+    interpret: Interpret,
 ) -> tuple[jax.Array, jax.Array]:
-    """o [B, T, N*D] in q's dtype and the log-sum-exp in base 2, float32 [B, blocks, P, T].
+    """Output [B, T, N*D] in q's dtype and the log-sum-exp in base 2, float32 [B, blocks, P, T].
 
     Args:
         q: [B, T, N*D] queries.
@@ -70,12 +76,13 @@ def forward(
         compiler_params=operands.compiler_params(shape),
         interpret=interpret,
         name="flash_forward",
+        metadata=operands.trips("flash_forward", B, shape),
     )(forward_bounds(first, tile), q, k, v, first[:, None], table)
 
 
 def _kernel(
-    bounds: Ref, q: Ref, k: Ref, v: Ref, first: Ref, table: Ref | None, o: Ref, lse: Ref, acc: Ref, keys: Ref, values: Ref,
-    shape: Shape,
+    bounds: Ref, q: Ref, k: Ref, v: Ref, first: Ref, table: Ref | None, o: Ref, lse: Ref,
+    acc: Ref, keys: Ref, values: Ref, shape: Shape,
 ) -> None:  # fmt: skip
     """One key block of one batch row, and one query block that uses it."""
     step, tiles = Step.here(), shape.tiles
@@ -96,8 +103,8 @@ def _kernel(
 
 
 def _query_tile(
-    i: jax.Array, bounds: Ref, q: Ref, keys: Ref, values: Ref, first: Ref, table: Ref | None, o: Ref, lse: Ref, acc: Ref,
-    step: Step, shape: Shape,
+    i: jax.Array, bounds: Ref, q: Ref, keys: Ref, values: Ref, first: Ref, table: Ref | None, o: Ref, lse: Ref,
+    acc: Ref, step: Step, shape: Shape,
 ) -> None:  # fmt: skip
     lanes, tiles = shape.lanes, shape.tiles
     rows = operands.tile(i, tiles.queries)
@@ -110,9 +117,8 @@ def _query_tile(
         columns = pl.ds(pl.multiple_of(key, size), size)
         k, v = keys[columns], values[:, columns]
         seen = operands.visible(sees_from[:, since:], i * tiles.queries + since, key, size) if masked else None
-        return tuple(
-            _head_tile(k, v, keep_head(query, h, lanes), seen, softmax[h], acc, since, h, shape) for h in range(lanes.per)
-        )
+        heads = ((h, keep_head(query, h, lanes)) for h in range(lanes.per))
+        return tuple(_head_tile(k, v, q_h, seen, softmax[h], acc, since, h, shape) for h, q_h in heads)
 
     at = 2 * (step.batch * (shape.seq // tiles.queries) + i)
     edge, full, diagonal = bounds[at], bounds[at + 1], i * (tiles.queries // tiles.keys)
@@ -121,10 +127,10 @@ def _query_tile(
     softmax = lax.fori_loop(full, diagonal, lambda j, s: add(j * tiles.keys, tiles.keys, s, masked=False), softmax)
     for since in range(0, tiles.queries, tiles.diagonal):
         softmax = add(i * tiles.queries + since, tiles.diagonal, softmax, masked=True, since=since)
-    for h, (m, l) in enumerate(softmax):
+    for h, (highest, total) in enumerate(softmax):
         sees, place = sees_from < NEVER, lanes.place(h)
-        acc[place] = acc[place] * jnp.where(sees, 1 / jnp.where(sees, l, 1.0), 0.0)
-        lse[0, 0, h : h + 1, rows] = jnp.where(sees, m + jnp.log2(l), SEES_NOTHING)
+        acc[place] = acc[place] * jnp.where(sees, 1 / jnp.where(sees, total, 1.0), 0.0)
+        lse[0, 0, h : h + 1, rows] = jnp.where(sees, highest + jnp.log2(total), SEES_NOTHING)
     o[0, rows] = acc[...].astype(o.dtype).T
 
 
@@ -133,18 +139,19 @@ def _head_tile(
     acc: Ref, since: int, h: int, shape: Shape,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Adds a tile of keys to one head's running softmax and to its rows of acc, o^T [W, queries], from a query on."""
-    m, l = softmax[0][:, since:], softmax[1][:, since:]
+    before, sum_before = (x[:, since:] for x in softmax)
     s = product(k, query[:, since:], NN)
     if shape.pattern.softcap is not None:
         s = jnp.tanh(s) * (shape.pattern.softcap * LOG2E)
     if seen is not None:
         s = jnp.where(seen, s, MASKED)
-    highest = jnp.maximum(m, s.max(0, keepdims=True))
+    highest = jnp.maximum(before, s.max(0, keepdims=True))
     p = jnp.exp2(s - highest)
-    rescale = jnp.exp2(m - highest)
+    rescale = jnp.exp2(before - highest)
     place = shape.lanes.place(h)
     acc[place, since:] = acc[place, since:] * rescale + product(v[place], p.astype(v.dtype), NN)
-    total = l * rescale + p.sum(0, keepdims=True)
+    total = sum_before * rescale + p.sum(0, keepdims=True)
     if since == 0:
         return highest, total
-    return jnp.concatenate([softmax[0][:, :since], highest], 1), jnp.concatenate([softmax[1][:, :since], total], 1)
+    left, sum_left = (x[:, :since] for x in softmax)
+    return jnp.concatenate([left, highest], 1), jnp.concatenate([sum_left, total], 1)

@@ -4,9 +4,9 @@ The kernels read q [B, T, N*D] and k, v [B, T, K*D] as the projections leave the
 P = 128 / D heads when D < 128, and W = D holds one otherwise. Inside, tiles are turned on their side, x^T [W, rows]:
 there a head is a range of D rows, half a head one of D/2, and what would be shuffles of lanes only renames registers.
 
-With groups of G query heads to a key/value head, key block c (heads cP .. cP+P-1) serves the G query blocks cG .. cG+G-1,
-and place h of the g-th of them holds a head that uses place (gP + h) // G of the key block. `arrange` moves keys to where
-their queries are; `gather_back`, its transpose, adds up gradients where the keys were.
+With groups of G query heads to a key/value head, key block c (heads cP .. cP+P-1) serves the G query blocks from cG on,
+and place h of the g-th of them holds a head that uses place (gP + h) // G of the key block. `arrange` moves keys to
+where their queries are; `gather_back`, its transpose, adds up gradients where the keys were.
 
 Rotary embedding (Su et al. 2021, half-split form) turns features i and i + D/2 of a head by an angle of the position:
 [x1, x2] -> [x1 cos - x2 sin, x2 cos + x1 sin]. The table is [D, T]: D/2 cosines, then D/2 sines.
@@ -131,5 +131,5 @@ def turn(x: jax.Array, table: jax.Array, lanes: Lanes, *, back: bool = False) ->
 
 
 def rotary_table(tables: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """cos and sin [T, D/2] as the kernels read them: float32 [D, T]."""
+    """The cosines and sines [T, D/2] as the kernels read them: float32 [D, T]."""
     return jnp.concatenate(tables, axis=1).astype(jnp.float32).T

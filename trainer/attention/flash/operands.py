@@ -15,6 +15,7 @@ from trainer.attention.flash import lanes as on_lanes
 from trainer.attention.flash.bounds import NEVER as NEVER
 from trainer.attention.flash.lanes import Lanes
 from trainer.attention.flash.tiles import Tile
+from trainer.attention.flash.work import Kernel, tile_work
 from trainer.attention.pattern import Pattern
 
 LOG2E = math.log2(math.e)
@@ -30,6 +31,8 @@ TN: Contraction = (((0,), (0,)), ((), ()))
 
 Ref = Any
 """A block of memory in a kernel; Pallas has no public type for it."""
+Interpret = bool | pltpu.InterpretParams
+"""Whether to run as plain XLA, off the TPU, or in a simulation of its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,10 @@ class Shape:
     seq: int
     tiles: Tile
     rotates: bool
+    buffers: int
+    """Copies of each block of memory: 2 let a grid step's copies run beside the work on the one before."""
     vector_memory: int
+    """Bytes that the kernel may use."""
 
     @property
     def lanes(self) -> Lanes:
@@ -94,12 +100,17 @@ class Specs:
         def block(c: jax.Array, g: jax.Array) -> jax.Array:
             return jnp.minimum(c * lanes.group + g, lanes.blocks - 1)
 
+        copies = pl.Buffered(shape.buffers)
+
+        def spec(size: tuple[int, ...], index: Callable[..., tuple[Any, ...]], copies: pl.Buffered) -> pl.BlockSpec:
+            return pl.BlockSpec(size, lambda b, c, g, _: index(b, c, g), pipeline_mode=copies)
+
         return cls(
-            queries=pl.BlockSpec((1, T, lanes.width), lambda b, c, g, _: (b, 0, block(c, g))),
-            keys=pl.BlockSpec((1, T, lanes.width), lambda b, c, g, _: (b, 0, c)),
-            row=pl.BlockSpec((1, 1, T), lambda b, c, g, _: (b, 0, 0)),
-            statistics=pl.BlockSpec((1, 1, lanes.per, T), lambda b, c, g, _: (b, block(c, g), 0, 0)),
-            table=pl.BlockSpec((lanes.head_dim, T), lambda b, c, g, _: (0, 0)) if shape.rotates else None,
+            queries=spec((1, T, lanes.width), lambda b, c, g: (b, 0, block(c, g)), copies),
+            keys=spec((1, T, lanes.width), lambda b, c, g: (b, 0, c), copies),
+            row=spec((1, 1, T), lambda b, c, g: (b, 0, 0), copies),
+            statistics=spec((1, 1, lanes.per, T), lambda b, c, g: (b, block(c, g), 0, 0), copies),
+            table=spec((lanes.head_dim, T), lambda b, c, g: (0, 0), pl.Buffered(1)) if shape.rotates else None,
         )
 
 
@@ -115,6 +126,12 @@ def compiler_params(shape: Shape) -> pltpu.CompilerParams:
     )
 
 
+def trips(kernel: Kernel, batch: int, shape: Shape) -> dict[str, str]:
+    """What a reader of the compiled program cannot see in it: mean trips of the loops of unknown length (`work`)."""
+    work = tile_work(shape.pattern, batch, shape.seq, shape.tiles, kernel)
+    return {"loop_trips": ",".join(map(str, work.trips)), "keys_steps": str(work.steps)}
+
+
 def product(a: jax.Array, b: jax.Array, contraction: Contraction) -> jax.Array:
     """float32 product; of float32 operands at full precision, not in one bfloat16 pass."""
     precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
@@ -127,7 +144,7 @@ def tile(index: jax.Array, size: int) -> Any:
 
 
 def visible(first: jax.Array, query: jax.Array, key: jax.Array, keys: int) -> jax.Array:
-    """bool [keys, queries]: may queries query, query + 1, .. see keys key, key + 1, ..? `first` int32 [1, queries]."""
+    """May queries query, query + 1, .. see keys key, key + 1, ..? bool [keys, queries]; first is int32 [1, queries]."""
     shape = (keys, first.shape[1])
     at = key + lax.broadcasted_iota(jnp.int32, shape, 0)
     return (at >= first) & (at <= query + lax.broadcasted_iota(jnp.int32, shape, 1))
