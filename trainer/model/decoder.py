@@ -33,6 +33,7 @@ ATTENTION_RESULT = ("attention_out", "attention_lse")
 """Names under which remat policies know a layer's input, and attention's result with the log of its softmax's sum."""
 
 Layer = Callable[[jax.Array, Any, LayerKind, jax.Array], jax.Array]
+type Visitor[Carry] = Callable[[Carry, Any, LayerKind, jax.Array], tuple[Carry, Any]]
 
 
 class Decoder(nnx.Module):
@@ -109,7 +110,7 @@ class Decoder(nnx.Module):
 
         inputs = []
         for group in layer_groups(self.config.layer_kinds, scan=how.scan_layers):
-            x, seen = _visit(group, _rematerialized(layer, how), x, weights)
+            x, seen = visit(group, _noting_input(_rematerialized(layer, how)), x, weights)
             inputs.append(seen)
         return x, jnp.concatenate(inputs)
 
@@ -146,8 +147,15 @@ def _groupings(kinds: tuple[LayerKind, ...]) -> Iterator[list[LayerGroup]]:
             yield [LayerGroup(0, kinds[:period], whole // period), *rest]
 
 
-def _visit(group: LayerGroup, layer: Layer, x: jax.Array, weights: Any) -> tuple[jax.Array, jax.Array]:
-    """Runs a group's layers; their inputs come back as [layers, B, T, H]."""
+def visit[Carry](group: LayerGroup, layer: Visitor[Carry], carry: Carry, weights: Any) -> tuple[Carry, Any]:
+    """Runs a group's layers; what they note comes back with a leading axis of layers.
+
+    Args:
+        group: the layers.
+        layer: (carry, its weights, its kind, its number) -> (carry, what it notes).
+        carry: what goes from layer to layer.
+        weights: those of all layers, stacked.
+    """
     start, kinds, turns = group
     size = len(kinds)
 
@@ -155,19 +163,28 @@ def _visit(group: LayerGroup, layer: Layer, x: jax.Array, weights: Any) -> tuple
         part = w if turns * size == w.shape[0] else w[start : start + turns * size]
         return part.reshape(turns, size, *w.shape[1:])
 
-    def turn(x: jax.Array, own: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def turn(carry: Carry, own: tuple[Any, jax.Array]) -> tuple[Carry, Any]:
         weights, numbers = own
-        inputs = []
+        notes = []
         for i, kind in enumerate(kinds):
-            inputs.append(x)
-            x = layer(x, jax.tree.map(lambda w, i=i: w[i], weights), kind, numbers[i])
-        return x, jnp.stack(inputs)
+            carry, note = layer(carry, jax.tree.map(lambda w, i=i: w[i], weights), kind, numbers[i])
+            notes.append(note)
+        return carry, jax.tree.map(lambda *each: jnp.stack(each), *notes)
 
     numbers = (start + jnp.arange(turns * size, dtype=jnp.uint32)).reshape(turns, size)
     if turns == 1:
-        return turn(x, jax.tree.map(lambda w: w[0], (jax.tree.map(own, weights), numbers)))
-    x, inputs = jax.lax.scan(turn, x, (jax.tree.map(own, weights), numbers))
-    return x, inputs.reshape(turns * size, *x.shape)
+        return turn(carry, jax.tree.map(lambda w: w[0], (jax.tree.map(own, weights), numbers)))
+    carry, notes = jax.lax.scan(turn, carry, (jax.tree.map(own, weights), numbers))
+    return carry, jax.tree.map(lambda x: x.reshape(turns * size, *x.shape[2:]), notes)
+
+
+def _noting_input(layer: Layer) -> Visitor[jax.Array]:
+    """The layer, which notes what came into it."""
+
+    def visitor(x: jax.Array, weights: Any, kind: LayerKind, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return layer(x, weights, kind, number), x
+
+    return visitor
 
 
 def _rematerialized(layer: Layer, how: Computation) -> Layer:

@@ -89,6 +89,13 @@ class Attention(nnx.Module):
         self, x: jax.Array, tokens: Tokens, kind: LayerKind, how: Computation, key: jax.Array | None
     ) -> jax.Array:
         """[B, T, H] -> [B, T, H]; attention weights are dropped with a key only."""
+        q, k, v = self.project(x, how)
+        pattern = self.pattern(kind, q, k)
+        mixed = attend(q, k, v, tokens.segments, tokens.rotary[kind], pattern, how, tokens.rows, key)
+        return self.join(mixed, how)
+
+    def project(self, x: jax.Array, how: Computation) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries [B, T, heads * D], keys and values [B, T, kv_heads * D] of this device's heads, not rotated yet."""
         q, k, v = (
             self._project(x, weight, bias, how)
             for weight, bias in (
@@ -99,8 +106,10 @@ class Attention(nnx.Module):
         )
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self._norm_heads(q, self.query_norm), self._norm_heads(k, self.key_norm)
-        pattern = self._pattern(kind, q, k)
-        mixed = attend(q, k, v, tokens.segments, tokens.rotary[kind], pattern, how, tokens.rows, key)
+        return q, k, v
+
+    def join(self, mixed: jax.Array, how: Computation) -> jax.Array:
+        """[B, T, H] for the residual stream, from what this device's heads mixed, [B, T, heads * D]."""
         return add_over(linear(mixed, self.out[...], how.transpose_gradients), "model")
 
     def _project(
@@ -116,7 +125,8 @@ class Attention(nnx.Module):
     def _norm_heads(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
         return norm(x.reshape(*x.shape[:2], -1, self.config.head_dim)).reshape(x.shape)
 
-    def _pattern(self, kind: LayerKind, q: jax.Array, k: jax.Array) -> Pattern:
+    def pattern(self, kind: LayerKind, q: jax.Array, k: jax.Array) -> Pattern:
+        """Who sees whom, among the heads that these queries and keys are of."""
         config = self.config
         return Pattern(
             heads=q.shape[-1] // config.head_dim,
@@ -164,10 +174,20 @@ class Block(nnx.Module):
         self, x: jax.Array, tokens: Tokens, kind: LayerKind, how: Computation, key: jax.Array | None
     ) -> jax.Array:
         """[B, T, H] -> [B, T, H]; no dropout without a key, uint32 words that no other layer or step has."""
-        branch = self.attention(self.attention_norm(x), tokens, kind, how, _site(key, 0))
-        x = x + self._dropout(_normed(branch, self.attention_post_norm), tokens, _site(key, 1))
-        branch = self.mlp(self.mlp_norm(x), how)
-        return x + self._dropout(_normed(branch, self.mlp_post_norm), tokens, _site(key, 2))
+        x = x + self._dropout(
+            self.attention_branch(self.attention(self.attention_norm(x), tokens, kind, how, _site(key, 0))),
+            tokens,
+            _site(key, 1),
+        )
+        return x + self._dropout(self.mlp_branch(x, how), tokens, _site(key, 2))
+
+    def attention_branch(self, joined: jax.Array) -> jax.Array:
+        """What attention's result [B, T, H] adds to the stream."""
+        return _normed(joined, self.attention_post_norm)
+
+    def mlp_branch(self, x: jax.Array, how: Computation) -> jax.Array:
+        """What the MLP adds to the stream [B, T, H]."""
+        return _normed(self.mlp(self.mlp_norm(x), how), self.mlp_post_norm)
 
     def _dropout(self, x: jax.Array, tokens: Tokens, key: jax.Array | None) -> jax.Array:
         return dropout(x, self.dropout_rate, tokens.rows, tokens.positions, key)

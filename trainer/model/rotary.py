@@ -22,17 +22,17 @@ from vishwamai.contract.config import ModelSection
 from vishwamai.contract.config.model import LayerKind, RopeScalingSection
 
 Tables = tuple[jax.Array, jax.Array]
-"""cos and sin, float32 [T, D/2]."""
+"""cos and sin, float32 [T, D/2], or [B, T, D/2] where every row has positions of its own."""
 
 
 def rotary_tables(model: ModelSection, kind: LayerKind, positions: jax.Array) -> Tables:
-    """Tables of a kind of layer for int positions [T]."""
-    local = kind == "sliding" and model.rope_local_theta is not None
-    theta = model.rope_local_theta if local else model.rope_theta
+    """Tables of a kind of layer for int positions [T] or [B, T]."""
+    local = model.rope_local_theta if kind == "sliding" else None
+    theta = model.rope_theta if local is None else local
     frequencies = theta ** (-jnp.arange(0, model.head_dim, 2, dtype=jnp.float32) / model.head_dim)
-    if model.rope_scaling is not None and not local:
+    if model.rope_scaling is not None and local is None:
         frequencies = _stretched(frequencies, model.rope_scaling)
-    angles = positions[:, None].astype(jnp.float32) * frequencies
+    angles = positions[..., None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 
@@ -48,7 +48,7 @@ def _stretched(frequencies: jax.Array, scaling: RopeScalingSection) -> jax.Array
 
 def rotate(x: jax.Array, tables: Tables, head_dim: int) -> jax.Array:
     """Turns the heads of [B, T, heads * D] by their positions; computed in float32, returned in x's dtype."""
-    cos, sin = (table[:, None] for table in tables)
+    cos, sin = (table[..., None, :] for table in tables)
     heads = x.reshape(*x.shape[:2], -1, head_dim).astype(jnp.float32)
     x1, x2 = jnp.split(heads, 2, axis=-1)
     turned = jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1)
