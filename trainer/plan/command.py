@@ -73,10 +73,16 @@ def settle(document: dict[str, Any], own: dict[str, Any]) -> Subject:
     job = resolve(check_config(document), SiteDefaults(platform="tpu"))
     hardware = job.hardware
     chosen = slice_for(hardware.accelerator_label, hardware.topology, multi_host=hardware.num_slices > 1)
+    return Subject(job, chosen, _changed(job.decisions, own) if document != own else [])
+
+
+def _changed(decisions: list[Decision], own: dict[str, Any]) -> list[Decision]:
+    """Decisions that the config's own slice would not have brought; those about the slice when it has none."""
     before = _own_job(own)
-    known = [] if before is None else [(one.setting, one.effective) for one in before.decisions]
-    changed = [one for one in job.decisions if (one.setting, one.effective) not in known]
-    return Subject(job, chosen, changed if document != own else [])
+    if before is None:
+        return [one for one in decisions if one.setting.startswith(("tpu.", "hardware."))]
+    known = [(one.setting, one.effective) for one in before.decisions]
+    return [one for one in decisions if (one.setting, one.effective) not in known]
 
 
 def make_plan(subject: Subject, environ: MutableMapping[str, str], hlo: Path | None) -> Plan:

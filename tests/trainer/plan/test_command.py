@@ -41,7 +41,9 @@ def test_its_own_slice_changes_nothing(asked: str | None):
 
 def test_a_config_that_fits_nowhere_is_planned_elsewhere():
     own = {"tpu": {"accelerator": "v5p", "tpu_cores": 7}}
-    assert settle(choose_slice(own, "v5e:2x4"), own).job.mesh.devices == 8
+    subject = settle(choose_slice(own, "v5e:2x4"), own)
+    assert subject.job.mesh.devices == 8
+    assert {decision.setting.partition(".")[0] for decision in subject.decisions} == {"tpu", "hardware"}
 
 
 def test_several_slices_are_of_machines_that_join():
