@@ -23,6 +23,7 @@ class Rates:
     rings: tuple[int, ...]
     """Sides of the slice that are closed, the longest first."""
     mxu_side: int
+    """Rows and columns of a matrix unit."""
     notes: tuple[str, ...] = ()
 
     @classmethod

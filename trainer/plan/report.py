@@ -50,7 +50,7 @@ def plan_of(
         cost=None if costs is None else _cost(job, rates, costs),
         advice=[] if costs is not None else advice(job),
         decisions=list(decisions),
-        notes=[] if costs is None else [*rates.notes, *costs.notes],
+        notes=[] if costs is None else [*_padding(job, rates), *rates.notes, *costs.notes],
         versions={name: version(name) for name in ("jax", "libtpu")},
         compile_seconds=round(seconds, 1),
     )
@@ -87,6 +87,17 @@ def advice(job: ResolvedJob) -> list[str]:
     found.append("a larger slice, over which device_strategy fsdp or model_parallel splits the model")
     found.append("a shorter model.max_seq_len")
     return found[:4]
+
+
+def _padding(job: ResolvedJob, rates: Rates) -> list[str]:
+    """What heads narrower than the matrix units cost."""
+    width, side = job.effective.model.head_dim, rates.mxu_side
+    if width >= side:
+        return []
+    return [
+        f"model.head_dim {width} fills {width / side:.0%} of a matrix unit of {side} x {side}: "
+        "attention's products reach that share of the rate at most"
+    ]
 
 
 def _cost(job: ResolvedJob, rates: Rates, costs: Costs) -> PlanCost:

@@ -74,6 +74,11 @@ def test_rates_follow_from_cycles():
     assert plan.cost.mfu == pytest.approx(flops / plan.cost.step_seconds / 1.97e14, abs=5e-5)
 
 
+def test_heads_narrower_than_a_matrix_unit_are_remarked():
+    assert [note for note in planned(job()).notes if "fills 50% of a matrix unit of 128 x 128" in note]
+    assert not [note for note in planned(job(model={"head_dim": 128})).notes if "matrix unit" in note]
+
+
 def test_a_plan_survives_json():
     plan = planned(job(), decisions=[Decision(setting="tpu.mesh_shape", effective={"data": 8}, why="so")])
     assert Plan.model_validate(json.loads(plan.model_dump_json())) == plan
