@@ -91,8 +91,12 @@ def _forward(
         # Cutting a chunk out inside of its products costs the TPU more than doing it before.
         chunk = jax.lax.optimization_barrier(chunk)
         logits = _logits(chunk, table, form)
-        d_logits = _d_logits(chunk, logits, form).astype(hidden.dtype)
+        d_logits = _d_logits(chunk, logits, form)
         d_hidden = _product("cv,vh->ch", d_logits, table).astype(hidden.dtype)
+        if form.shift == "label":
+            # Made twice, the TPU makes it inside of each product; shared, it would be stored for both.
+            same_chunk, same_logits = jax.lax.optimization_barrier((chunk, logits))
+            d_logits = _d_logits(same_chunk, same_logits, form)
         if form.transpose_gradients:
             d_table += _product("hc,cv->hv", jax.lax.optimization_barrier(chunk.hidden.T), d_logits)
         else:
@@ -138,9 +142,13 @@ class _Logits(NamedTuple):
     target: jax.Array
     """float32 [C] the target's l."""
     mean: jax.Array
-    """float32 [C] mean l over the whole vocabulary."""
-    is_target: jax.Array
-    """bool [C, V]."""
+    """float32 [C] mean l over the whole vocabulary; not made, and `target` instead, without label smoothing."""
+    own_target: jax.Array
+    """int [C] the target's column of `stored`, out of bounds where another device has it."""
+
+    def is_target(self) -> jax.Array:
+        """Where the target is: bool [C, V]."""
+        return _is_target(self.own_target, self.stored)
 
     def probabilities(self, form: _Form) -> jax.Array:
         """float32 [C, V] exp(l - log_sum)."""
@@ -175,13 +183,14 @@ def _cut(hidden: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form)
 def _logits(chunk: _Chunk, table: jax.Array, form: _Form) -> _Logits:
     share = table.shape[0]
     own_target = chunk.targets - (0 if form.vocab_axis is None else share * jax.lax.axis_index(form.vocab_axis))
-    is_target = own_target[:, None] == jnp.arange(share)
     if form.shift == "label":
         target = _target_logits(chunk, table, own_target, form)
         logits = _capped(_product("ch,vh->cv", chunk.hidden, table), form)
         exponentials = jnp.exp(logits - target[:, None])
         log_sum = target + jnp.log(_over_vocabulary(jnp.sum(exponentials, axis=-1), form))
-        return _Logits(exponentials.astype(chunk.hidden.dtype), log_sum, target, _mean(logits, form), is_target)
+        return _Logits(
+            exponentials.astype(chunk.hidden.dtype), log_sum, target, _mean(logits, target, form), own_target
+        )
     stored = jnp.einsum("ch,vh->cv", chunk.hidden, table)
     logits = _capped(stored.astype(jnp.float32), form)
     stored = logits.astype(stored.dtype)
@@ -190,8 +199,8 @@ def _logits(chunk: _Chunk, table: jax.Array, form: _Form) -> _Logits:
     if form.vocab_axis is not None:
         highest = jax.lax.pmax(highest, form.vocab_axis)
     log_sum = highest + jnp.log(_over_vocabulary(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1), form))
-    target = _over_vocabulary(jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1), form)
-    return _Logits(stored, log_sum, target, _mean(logits, form), is_target)
+    target = _over_vocabulary(jnp.sum(jnp.where(_is_target(own_target, logits), logits, 0.0), axis=-1), form)
+    return _Logits(stored, log_sum, target, _mean(logits, target, form), own_target)
 
 
 def _target_logits(chunk: _Chunk, table: jax.Array, own_target: jax.Array, form: _Form) -> jax.Array:
@@ -203,31 +212,36 @@ def _target_logits(chunk: _Chunk, table: jax.Array, own_target: jax.Array, form:
     return _capped(_over_vocabulary(jnp.where(here, logits, 0.0), form), form)
 
 
-def _mean(logits: jax.Array, form: _Form) -> jax.Array:
+def _is_target(own_target: jax.Array, logits: jax.Array) -> jax.Array:
+    return own_target[:, None] == jnp.arange(logits.shape[1])
+
+
+def _mean(logits: jax.Array, target: jax.Array, form: _Form) -> jax.Array:
+    if form.label_smoothing == 0:
+        return target
     return _over_vocabulary(jnp.sum(logits, axis=-1), form) / _vocabulary(logits, form)
 
 
 def _weighted(chunk: _Chunk, logits: _Logits, form: _Form) -> jax.Array:
     """float32: the sum of the chunk's weighted losses."""
-    target = logits.target
-    if form.label_smoothing > 0:
-        target = (1 - form.label_smoothing) * target + form.label_smoothing * logits.mean
-    losses = logits.log_sum - target
+    losses = logits.log_sum - (1 - form.label_smoothing) * logits.target - form.label_smoothing * logits.mean
     if form.z_loss > 0:
         losses += form.z_loss * jnp.square(logits.log_sum)
     return jnp.sum(chunk.weights * losses)
 
 
 def _d_logits(chunk: _Chunk, logits: _Logits, form: _Form) -> jax.Array:
-    """float32 [C, V]: gradient of `_weighted` by hidden times table."""
+    """[C, V], in hidden's dtype: gradient of `_weighted` by hidden times table."""
     p = logits.probabilities(form)
     if form.z_loss > 0:
         p *= (1 + 2 * form.z_loss * logits.log_sum)[:, None]
-    wanted = jnp.where(logits.is_target, 1 - form.label_smoothing, 0.0)
+    wanted = jnp.where(logits.is_target(), 1 - form.label_smoothing, 0.0)
     if form.label_smoothing > 0:
         wanted += form.label_smoothing / _vocabulary(p, form)
     gradient = chunk.weights[:, None] * (p - wanted)
-    return gradient if form.softcap is None else gradient * (1 - jnp.square(logits.whole(form) / form.softcap))
+    if form.softcap is not None:
+        gradient *= 1 - jnp.square(logits.whole(form) / form.softcap)
+    return gradient.astype(chunk.hidden.dtype)
 
 
 def _vocabulary(logits: jax.Array, form: _Form) -> int:
