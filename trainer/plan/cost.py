@@ -25,7 +25,7 @@ from trainer.plan.hlo import Module, Operation
 from trainer.plan.parts import PRODUCTS, Origin, Origins
 from trainer.plan.rates import Rates
 from trainer.plan.trips import trip_count
-from vishwamai.contract.plan import CostKind
+from vishwamai.contract.plan import BESIDE, CostKind
 
 _FREE = frozenset(
     {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id"}
@@ -203,4 +203,4 @@ class _Walk:
 
 
 def _total(rows: list[Row]) -> int:
-    return sum(row.cycles for row in rows)
+    return sum(row.cycles for row in rows if row.kind not in BESIDE)

@@ -62,6 +62,20 @@ def test_a_loop_of_unknown_length_counts_once_and_says_so():
     assert costs.notes == ["the trips of loop loop are not in the program: counted once"]
 
 
+def test_what_runs_beside_makes_no_branch_dearer():
+    branches = """%beside (p: f32[8]) -> f32[8] {
+  %p = f32[8] parameter(0)
+  ROOT %s = (f32[1048576], f32[1048576], u32[]) copy-start(%p)
+}
+%work (p: f32[8]) -> f32[8] {
+  %p = f32[8] parameter(0)
+  ROOT %w = f32[8] fusion(%p), kind=kLoop, calls=%none, backend_config={"estimated_cycles":"3"}
+}
+"""
+    body = "  ROOT %c = f32[8] conditional(%i, %a, %a), branch_computations={%beside, %work}"
+    assert by_kind(cost(module_of(body, computations=branches))) == {"other": 3}
+
+
 def test_a_rule_may_know_a_loops_length():
     costs = cost_of(module_of(ENDLESS, computations=LOOP), V5E, lambda op: None, lambda loop: 8.5)
     assert sum(row.cycles for row in costs.rows) == 850
