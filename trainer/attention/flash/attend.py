@@ -46,11 +46,15 @@ def flash_attention(
 
     Returns:
         [B, T, N*D] in q's dtype.
+
+    Raises:
+        ValueError: the kernels do not take this (`supports`).
     """
     T, generation = q.shape[1], this_generation()
-    how = plan(pattern, T, q.dtype.itemsize, generation)
+    why_not = supports(pattern, T, q.dtype, generation)
+    how = None if why_not else plan(pattern, T, q.dtype.itemsize, generation)
     if how is None:
-        raise ValueError(supports(pattern, T, q.dtype, generation))
+        raise ValueError(f"flash attention cannot run: {why_not}")
     shapes = tuple(
         Shape(pattern, T, tile, tables is not None, how.buffers, how.vector_memory)
         for tile in (how.tiles.forward, how.tiles.backward)

@@ -33,7 +33,7 @@ class Tile:
     diagonal: int
 
     def within(self, seq: int) -> "Tile":
-        """The largest no larger than this for a multiple of 128, which the longer side divides, and that the shorter."""
+        """The largest no larger than this for a multiple of 128: the longer side divides it, the shorter the longer."""
 
         def largest(size: int, whole: int) -> int:
             return next(s for s in range(min(size, whole) // LANES * LANES, 0, -LANES) if whole % s == 0)
