@@ -16,6 +16,7 @@ from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
 from trainer.plan.text import as_text
 from vishwamai.contract.environment import TrainerEnvironment
+from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolve import resolve
@@ -26,6 +27,17 @@ _EPILOG = """exit codes:
   0 completed   1 internal error   2 the config or the data is at fault   70 out of memory   71 loss is no number
   73 stopped by a signal (saved; start again to go on)   74 host or disk failed   75 cancelled
 """
+
+_SAMPLING: dict[str, tuple[type, str, str]] = {
+    "max-new-tokens": (int, "N", "tokens to add to each prompt, at most; 200"),
+    "temperature": (float, "T", "divides the logits; 0 takes the likeliest token each time; 0.8"),
+    "top-k": (int, "K", "draw among the K likeliest tokens"),
+    "top-p": (float, "P", "draw among the likeliest tokens that together reach this probability"),
+    "min-p": (float, "P", "leave out tokens less probable than this share of the likeliest"),
+    "repetition-penalty": (float, "R", "logits of tokens seen before are divided by R, or multiplied below 0"),
+    "min-length": (int, "N", "new tokens before the end may come; the job's sequence.min_length"),
+    "seed": (int, "N", "the same seed draws the same text; 0"),
+}
 
 
 def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
@@ -69,17 +81,34 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--metrics-port", type=int, metavar="PORT", help="serve /metrics and /status here; 0: any free port"
     )
-    generate = commands.add_parser("generate", help="let a trained model go on from a prompt")
-    generate.add_argument(
-        "--from", dest="source", type=Path, required=True, metavar="DIR", help="output folder of a run"
-    )
-    generate.add_argument("--prompt", required=True, metavar="TEXT")
-    generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
-    generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token each time")
-    generate.add_argument("--seed", type=int, default=0)
+    _add_generate(commands)
     _add_plan(commands)
     _add_huggingface(commands)
     return parser
+
+
+def _add_generate(commands: Any) -> None:
+    generate = commands.add_parser("generate", help="let a trained model go on from prompts")
+    generate.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="output folder of a run, or a Hugging Face checkpoint",
+    )
+    prompts = generate.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--prompt", dest="prompts", action="append", metavar="TEXT", help="may be repeated")
+    prompts.add_argument(
+        "--prompts", dest="prompt_file", metavar="FILE", help="a JSON list of texts, or one per line; -: standard input"
+    )
+    for name, (kind, metavar, text) in _SAMPLING.items():
+        generate.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    generate.add_argument("--stop", action="append", metavar="TEXT", help="end a text before this; may be repeated")
+    generate.add_argument("--kv-cache", choices=get_args(CacheFormat), help="format of keys and values; the job's")
+    generate.add_argument("--step", type=int, metavar="N", help="checkpoint of a run to use; the newest")
+    generate.add_argument("--tokenizer", metavar="FILE", help="'byte' or a tokenizer.json, in place of the folder's")
+    generate.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the answer; text")
 
 
 def _add_plan(commands: Any) -> None:
@@ -145,13 +174,43 @@ def _train_for_launcher(environ: MutableMapping[str, str]) -> int:
 
 
 def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
-    job = _resolved_job(options.source / "resolved.json")
-    prepare_devices(job, environ)
+    from trainer.generate.origin import find_origin
+
+    request = _generate_request(options)
+    origin = find_origin(options.source, detect_platform(environ), options.tokenizer)
+    prepare_devices(origin.job, environ)
     from trainer.generate.command import generate  # brings jax, whose devices are chosen by now
 
-    sampling = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature, "seed": options.seed}
-    sys.stdout.write(options.prompt + generate(job, options.source, options.prompt, **sampling) + "\n")
+    answer = generate(origin, request)
+    if options.output == "json":
+        sys.stdout.write(answer.model_dump_json(indent=1) + "\n")
+    else:
+        sys.stdout.write("\n".join(one.prompt + one.text for one in answer.texts) + "\n")
     return 0
+
+
+def _generate_request(options: argparse.Namespace) -> GenerateRequest:
+    names = (*(name.replace("-", "_") for name in _SAMPLING), "stop", "kv_cache", "step")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    prompts = options.prompts if options.prompt_file is None else _prompts_in(options.prompt_file)
+    try:
+        return GenerateRequest(prompts=prompts, **given)
+    except ValidationError as error:
+        wrong = [f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors()]
+        raise UserError("; ".join(wrong)) from error
+
+
+def _prompts_in(name: str) -> list[str]:
+    content = sys.stdin.buffer.read() if name == "-" else _read(Path(name))
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--prompts {name}: not UTF-8 ({error.reason})") from error
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        return text.splitlines()
+    return found if isinstance(found, list) else text.splitlines()
 
 
 def _plan(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:

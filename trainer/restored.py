@@ -17,10 +17,16 @@ def newest_state(job: ResolvedJob, mesh: Mesh, output: Path) -> TrainState:
 
     Raises UserError when there is none.
     """
+    return state_at(job, mesh, output, None)
+
+
+def state_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> TrainState:
+    """The committed checkpoint of one step, or the newest. Raises UserError when there is none."""
     folder = checkpoint_folder(job, output)
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} holds no checkpoints")
-    checkpoints = Checkpoints(folder, CheckpointSection(), lambda _: None, read_only=True)
+    settings = CheckpointSection(restore="newest" if step is None else step)
+    checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
     restored = checkpoints.restore(abstract_state(job, mesh))
     checkpoints.close()
     if restored is None:

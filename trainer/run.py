@@ -20,7 +20,7 @@ from trainer.early_stopping import EarlyStopping
 from trainer.effective import effective_settings
 from trainer.errors import NonFiniteError, StorageError
 from trainer.evaluate import Evaluator
-from trainer.generate import sample
+from trainer.generate.closing import sample
 from trainer.huggingface.start import initial_params
 from trainer.mesh import make_mesh
 from trainer.meter import Meter

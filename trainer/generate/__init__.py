@@ -1,5 +1,1 @@
-"""Text from a trained model."""
-
-from trainer.generate.sample import Sampling, Writer, sample
-
-__all__ = ["Sampling", "Writer", "sample"]
+"""Text from a trained model, with a key/value cache."""

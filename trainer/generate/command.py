@@ -1,19 +1,26 @@
-"""Text from the newest checkpoint of a run's output folder."""
-
-from pathlib import Path
+"""`python -m trainer generate`: prompts continued by a run's checkpoint, or an imported one."""
 
 from trainer.data import check_fits, open_tokenizer
-from trainer.generate.sample import Sampling, Writer
+from trainer.generate.origin import Origin
+from trainer.generate.writer import Writer
+from trainer.huggingface.load import load_params
 from trainer.mesh import make_mesh
-from trainer.restored import newest_state
-from vishwamai.contract.resolved import ResolvedJob
+from trainer.restored import state_at
+from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 
 
-def generate(job: ResolvedJob, output: Path, prompt: str, *, max_new_tokens: int, temperature: float, seed: int) -> str:
-    """What the model of the newest committed checkpoint writes after the prompt."""
+def generate(origin: Origin, request: GenerateRequest) -> GenerateAnswer:
+    """What the model makes of the prompts. Raises UserError for a checkpoint or tokenizer that cannot be used."""
+    job = origin.job
     tokenizer = open_tokenizer(job.effective.data.tokenizer, job.effective.sequence)
     check_fits(tokenizer, job.effective.model)
     mesh = make_mesh(job)
-    state = newest_state(job, mesh, output)
-    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    return Writer(job, mesh, tokenizer).write(state.params, prompt, sampling)
+    step = None
+    if origin.imported is not None:
+        params = load_params(origin.imported)
+    else:
+        state = state_at(job, mesh, origin.folder, request.step)
+        params, step = state.params, int(state.step)
+    writer = Writer(job, mesh, tokenizer, request.kv_cache, origin.eos_ids)
+    texts = writer.write(params, request.prompts, request)
+    return GenerateAnswer(texts=texts, step=step, kv_cache=writer.generator.kept)

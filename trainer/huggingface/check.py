@@ -14,10 +14,8 @@ import numpy as np
 from trainer.errors import UserError
 from trainer.forward import make_hidden_states
 from trainer.huggingface.load import load_params, read_source
+from trainer.huggingface.plain import plain_job
 from trainer.mesh import make_mesh
-from vishwamai.contract.config import ModelSection, TrainingConfig
-from vishwamai.contract.resolve import resolve
-from vishwamai.contract.resolved import Execution, Mesh, Precision, ResolvedJob, SiteDefaults
 
 
 def check_import(folder: Path, inputs: Path, output: Path) -> None:
@@ -30,7 +28,7 @@ def check_import(folder: Path, inputs: Path, output: Path) -> None:
     source = read_source(folder)
     ids, mask = _read_inputs(inputs, source.model.vocab_size)
     params = load_params(source)
-    job = _plain_job(source.model)
+    job = plain_job(source.model)
     with jax.default_matmul_precision("highest"):
         states, logits = make_hidden_states(job, make_mesh(job))(params, ids, mask)
     try:
@@ -59,19 +57,3 @@ def _read_inputs(path: Path, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     if wrong.size:
         raise UserError(f"input_ids has {wrong[0]}, and the checkpoint's vocabulary is 0 to {vocab_size - 1}")
     return np.where(mask == 1, ids, 0).astype(np.int32), mask.astype(np.int32)
-
-
-def _plain_job(model: ModelSection) -> ResolvedJob:
-    """The model on one CPU device in float32."""
-    job = resolve(TrainingConfig(), SiteDefaults(platform="cpu"))
-    return job.model_copy(
-        update={
-            "effective": job.effective.model_copy(update={"model": model}),
-            "hardware": job.hardware.model_copy(update={"num_slices": 1}),
-            "mesh": Mesh(),
-            "precision": Precision(compute="float32"),
-            "execution": Execution(
-                attention="blockwise", attention_block=128, remat="none", loss_chunk_tokens=1024, weight_axes=[]
-            ),
-        }
-    )

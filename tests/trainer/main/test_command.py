@@ -7,6 +7,7 @@ import sys
 import pytest
 import tokenizers
 
+from tests.trainer.huggingface.goldens import FOLDER
 from tests.trainer.run.lives import MODEL, losses, small_job
 from trainer.cli import main
 from vishwamai.contract.environment import TrainerEnvironment
@@ -78,6 +79,16 @@ def test_train_by_hand_then_longer_then_generate(config, tmp_path, capsys):
     assert main(command, dict(os.environ)) == 0
     assert capsys.readouterr().out == first
     assert half_written.exists()
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("1 is\n\n")
+    more = ["--prompts", str(prompts), "--max-new-tokens", "5", "--temperature", "0", "--kv-cache", "float32"]
+    assert main(["generate", "--from", str(output), *more, "--step", "6", "-o", "json"], dict(os.environ)) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["step"], answer["kv_cache"]) == (6, "float32")
+    assert [(one["prompt"], one["prompt_tokens"], one["new_tokens"]) for one in answer["texts"]] == [
+        ("1 is", 4, 5),
+        ("", 1, 5),
+    ]
 
 
 def test_a_launcher_gives_the_job_by_environment_and_hears_the_end(tmp_path, planes):
@@ -199,3 +210,22 @@ def test_a_metrics_port_that_is_taken(config, tmp_path, capsys):
 def test_generate_without_a_run(tmp_path, capsys):
     assert main(["generate", "--from", str(tmp_path), "--prompt", "x"], dict(os.environ)) == 2
     assert "resolved.json" in the_error(capsys)
+
+
+def test_generate_with_what_cannot_be(tmp_path, capsys):
+    given = ["--prompt", "x", "--top-p", "1.5", "--max-new-tokens", "0"]
+    assert main(["generate", "--from", str(tmp_path), *given], dict(os.environ)) == 2
+    error = the_error(capsys)
+    assert "--top-p" in error
+    assert "--max-new-tokens" in error
+
+
+def test_generate_from_a_hugging_face_folder(capsys):
+    folder = FOLDER / "llama"
+    command = ["generate", "--from", str(folder), "--prompt", "the", "--max-new-tokens", "4", "-o", "json"]
+    assert main(command, dict(os.environ)) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["step"] is None
+    assert answer["kv_cache"] == "float32"
+    assert answer["texts"][0]["prompt"] == "the"
+    assert 0 <= answer["texts"][0]["new_tokens"] <= 4
