@@ -185,9 +185,12 @@ def test_a_value_that_changes_with_its_name_is_told():
     assert note(conversion, "model.key_size").why == "here it is model.head_dim"
 
 
-def test_a_cache_that_there_is_not_is_not_promised():
+def test_a_cache_is_not_optional():
+    assert note(convert({"optimization": {"enable_kv_cache": False}}), "optimization.enable_kv_cache").outcome == (
+        "not_supported"
+    )
     conversion = convert({"optimization": {"enable_kv_cache": True}})
-    assert note(conversion, "optimization.enable_kv_cache").outcome == "not_supported"
+    assert note(conversion, "optimization.enable_kv_cache").outcome != "not_supported"
 
 
 def test_a_list_is_no_config():

@@ -39,13 +39,19 @@ def test_bfloat16_needs_both_switches(bfloat16: bool, mixed: bool, compute: str)
     ("accelerator", "words"), [("v5p", "no faster than bfloat16"), ("tpu7x", "on tpu7x they arrive")]
 )
 def test_fp8_is_answered(accelerator: str, words: str):
-    resolved = job(optimization={"use_fp8": True}, memory={"kv_cache_fp8": True}, tpu={"accelerator": accelerator})
+    resolved = job(optimization={"use_fp8": True}, tpu={"accelerator": accelerator})
     assert words in why(resolved, "optimization.use_fp8").why
-    for section, name in (("optimization", "use_fp8"), ("memory", "kv_cache_fp8")):
-        assert getattr(getattr(resolved.effective, section), name) is False
-        assert why(resolved, f"{section}.{name}").requested is True
-    # Generation has no cache at all yet (trainer/generate/sample.py).
-    assert "keeps no keys and values" in why(resolved, "memory.kv_cache_fp8").why
+    assert resolved.effective.optimization.use_fp8 is False
+    assert why(resolved, "optimization.use_fp8").requested is True
+
+
+def test_the_cache_in_fp8_says_what_it_saves():
+    resolved = job(model={"head_dim": 64})
+    assert resolved.effective.memory.kv_cache_fp8 is True
+    assert "0.508 of bfloat16's bytes" in why(resolved, "memory.kv_cache_fp8").why  # 65 / 128
+    wide = job(memory={"kv_cache_fp8": False})
+    assert wide.effective.memory.kv_cache_fp8 is False
+    assert "memory.kv_cache_fp8" not in {decision.setting for decision in wide.decisions}
 
 
 def test_the_loss_is_scaled_only_where_it_helps():
@@ -65,7 +71,6 @@ def test_moments_may_be_bfloat16():
     ("setting", "document"),
     [
         ("logging.profile_every", {"logging": {"profile_every": 10}}),
-        ("sequence.chunk_size", {"sequence": {"chunk_size": 64}}),
         ("optimization.use_pjit", {"optimization": {"use_pjit": False}}),
         ("optimization.block_size", {"optimization": {"block_size": 64}, "model": {"max_seq_len": 32}}),
         ("training.decay_fraction", {"training": {"decay_fraction": 0.5}}),

@@ -51,7 +51,6 @@ BECAME: Mapping[str, str] = {
 Rule = Renamed | Fixed | NumberFormat | Unsupported | Special
 
 _ATTENTION = "memory.attention_memory_efficient"
-_CACHE = "generation computes the window anew for each token, and keeps no keys and values"
 _TREE = "tree-of-thought search belongs to inference, and this service trains"
 _TEACHER_CACHE = "the teacher's outputs are not cached between steps"
 
@@ -79,7 +78,7 @@ LEGACY: Mapping[str, Rule] = {
     "optimization.fp8_margin": Unsupported("this release computes without FP8, and has no margin to set"),
     "optimization.use_flash_attention": Renamed(_ATTENTION),
     "optimization.dynamic_scale": Renamed("optimization.use_dynamic_scale"),
-    "optimization.enable_kv_cache": Fixed(False, _CACHE),
+    "optimization.enable_kv_cache": Fixed(True, "generation always keeps keys and values"),
     "tpu.block_size": Renamed("optimization.block_size"),
     "tpu.compute_dtype": NumberFormat(),
     "tpu.output_dtype": Fixed("float32", "logits and loss are always float32"),
@@ -89,7 +88,7 @@ LEGACY: Mapping[str, Rule] = {
     "tpu.sharding": Special("strategy"),
     "tpu.memory_optimization.activation_cache_size": Unsupported("what is recomputed is memory.gradient_checkpointing"),
     "tpu.memory_optimization.attention_chunk_size": Renamed("optimization.block_size"),
-    "tpu.memory_optimization.kv_cache_size": Unsupported(_CACHE),
+    "tpu.memory_optimization.kv_cache_size": Unsupported("the cache is as long as prompt and text need"),
     "distillation.enabled": Special("distillation_enabled"),
     "distillation.teacher_cache": Unsupported(_TEACHER_CACHE),
     "distillation.cache_teacher_outputs": Unsupported(_TEACHER_CACHE),

@@ -8,10 +8,6 @@ def answer(draft: Draft) -> list[Notice]:
     """Decides the settings without a trainer behind them; the notices forbid a launch that would ignore its point."""
     if draft["logging.profile_every"]:
         draft.decide("logging.profile_every", 0, "this release captures no profiles")
-    if "sequence.chunk_size" in draft.asked:
-        draft.explain(
-            "sequence.chunk_size", draft["sequence.chunk_size"], "not used: this release reads a prompt in one pass"
-        )
     if draft["distillation"] is None:
         return []
     teacher = draft["distillation.teacher_model"]

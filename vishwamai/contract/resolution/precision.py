@@ -8,6 +8,7 @@ def settle_precision(draft: Draft) -> Precision:
     """bfloat16 when both switches ask for it, else float32; FP8 and loss scaling are answered here too."""
     compute = _compute(draft)
     _no_fp8(draft, compute)
+    _cache(draft)
     return Precision(
         compute=compute,
         optimizer_state=draft["training.optimizer.state_dtype"],
@@ -56,6 +57,14 @@ def _no_fp8(draft: Draft, compute: ComputeType) -> None:
             else f"{generation} multiplies FP8 no faster than bfloat16, so nothing is lost"
         )
         draft.decide("optimization.use_fp8", False, f"products are computed in {compute}: {gain}")
+
+
+def _cache(draft: Draft) -> None:
+    """Says what generation's keys and values become; the setting holds as it stands."""
     if draft["memory.kv_cache_fp8"]:
-        why = "this release computes the window anew for each token it generates, and keeps no keys and values"
-        draft.decide("memory.kv_cache_fp8", False, why)
+        width = draft["model.head_dim"]
+        share = (width + 1) / (2 * width)
+        why = (
+            f"generation keeps e4m3 with an exponent byte per head: {share:.3f} of bfloat16's bytes at head_dim {width}"
+        )
+        draft.explain("memory.kv_cache_fp8", True, why)
