@@ -66,7 +66,6 @@ def backward(
         compiler_params=operands.compiler_params(shape),
         interpret=interpret,
         name="flash_backward",
-        metadata=operands.trips("flash_backward", q.shape[0], shape),
     )(backward_bounds(first, tile), q, k, v, o, lse, do, first[:, None], table)  # fmt: skip
 
 

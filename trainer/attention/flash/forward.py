@@ -76,7 +76,6 @@ def forward(
         compiler_params=operands.compiler_params(shape),
         interpret=interpret,
         name="flash_forward",
-        metadata=operands.trips("flash_forward", B, shape),
     )(forward_bounds(first, tile), q, k, v, first[:, None], table)
 
 

@@ -15,7 +15,6 @@ from trainer.attention.flash import lanes as on_lanes
 from trainer.attention.flash.bounds import NEVER as NEVER
 from trainer.attention.flash.lanes import Lanes
 from trainer.attention.flash.tiles import Tile
-from trainer.attention.flash.work import Kernel, tile_work
 from trainer.attention.pattern import Pattern
 
 LOG2E = math.log2(math.e)
@@ -124,12 +123,6 @@ def compiler_params(shape: Shape) -> pltpu.CompilerParams:
     return pltpu.CompilerParams(
         dimension_semantics=("parallel", "parallel", "arbitrary"), vmem_limit_bytes=shape.vector_memory
     )
-
-
-def trips(kernel: Kernel, batch: int, shape: Shape) -> dict[str, str]:
-    """What a reader of the compiled program cannot see in it: mean trips of the loops of unknown length (`work`)."""
-    work = tile_work(shape.pattern, batch, shape.seq, shape.tiles, kernel)
-    return {"loop_trips": ",".join(map(str, work.trips)), "keys_steps": str(work.steps)}
 
 
 def product(a: jax.Array, b: jax.Array, contraction: Contraction) -> jax.Array:

@@ -58,15 +58,18 @@ class Tiles:
         return Tiles(self.forward.within(seq), self.backward.within(seq))
 
 
-_LARGE = Tiles(Tile(1024, 256, 256), Tile(512, 1024, 256))
 TUNED = {
-    "v4": Tiles(Tile(512, 256, 256), Tile(256, 512, 256)),
-    "v5e": _LARGE,
-    "v5p": _LARGE,
-    "v6e": _LARGE,
-    "tpu7x": _LARGE,
+    "v4": Tiles(Tile(512, 256, 128), Tile(256, 512, 256)),
+    "v5e": Tiles(Tile(1024, 256, 256), Tile(512, 1024, 256)),
+    "v5p": Tiles(Tile(1024, 256, 256), Tile(512, 1024, 256)),
+    "v6e": Tiles(Tile(1024, 512, 256), Tile(512, 1024, 256)),
+    "tpu7x": Tiles(Tile(1024, 512, 256), Tile(512, 1024, 256)),
 }
-"""The cheapest tiles found, by generation."""
+"""The cheapest tiles found, by generation, for 2048 tokens in one document and sides up to 1024.
+
+Longer sides run a few per cent fewer bundles, but the square on the diagonal is always computed, and with it what
+separates the short documents there, which smaller tiles skip.
+"""
 
 
 @dataclass(frozen=True, slots=True)
