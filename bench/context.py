@@ -45,7 +45,10 @@ def main(lengths: list[int]) -> None:
         inputs = tuple(jax.device_put(jax.random.normal(jax.random.key(0), (4, 1, length, HEADS * HEAD_DIM))[i], place)
                        for i in range(4))  # fmt: skip
         print(f"\nseq {length} over {DEVICES} devices, {HEADS} heads x {HEAD_DIM}, forward and backward")
-        functions = {"ring": partial(ring_attention, heads=HEADS), "gathered": gathered_attention}
+        functions: dict[str, Callable[..., jax.Array]] = {
+            "ring": partial(ring_attention, heads=HEADS),
+            "gathered": gathered_attention,
+        }
         print_turns({name: _gradients(f, mesh) for name, f in functions.items()}, inputs, rounds=ROUNDS)
 
 

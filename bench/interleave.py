@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        self._peer = peer
         ready = self._read()
         self.reading = Reading(peer, ready["compile_seconds"], ready["temporary_mib"])
 
@@ -53,12 +55,12 @@ class Worker:
         self._process.stdin.close()
         self._process.wait()
 
-    def _read(self) -> dict[str, float]:
+    def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args} ended with exit code {self._process.wait()}")
-        answer: dict[str, float] = json.loads(line)
+            raise RuntimeError(f"the peer {self._peer} ended with exit code {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 

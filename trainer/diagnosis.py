@@ -52,7 +52,7 @@ def _make_bad_states(job: ResolvedJob, mesh: Mesh) -> Callable[[Params, Batch], 
         decoder = device.decoder(device.whole(params))
 
         def visit(micro: Batch) -> jax.Array:
-            states = decoder.hidden_states(micro.inputs, micro.segments, device.how)
+            states = decoder.hidden_states(jnp.asarray(micro.inputs), jnp.asarray(micro.segments), device.how)
             return (~jnp.isfinite(states)).any(axis=(1, 2, 3)).astype(jnp.int32)
 
         found = jax.lax.map(visit, in_micro_batches(batch, job.batch.accumulation)).sum(0)

@@ -124,10 +124,10 @@ class OneDevice:
         return B * index_along(*BATCH_AXES) + jnp.arange(B, dtype=jnp.int32)
 
     def loss(self, weights: Params, batch: Batch, rows: jax.Array, key: jax.Array | None) -> Sums:
-        """Sums over this device's tokens; dropout needs a key."""
+        """Sums over this device's tokens. With a key it is training's loss, with dropout; without, evaluation's."""
         config, execution = self._job.effective, self._job.execution
         decoder = self.decoder(weights)
-        inputs, targets, segments, counted = batch
+        inputs, targets, segments, counted = map(jnp.asarray, batch)
         hidden = decoder(inputs, segments, rows, self.how, key)
         table = decoder.output_table(self.how)
         loss, weight = cross_entropy(
@@ -141,6 +141,7 @@ class OneDevice:
             label_smoothing=config.training.label_smoothing,
             softcap=config.model.logit_softcap,
             transpose_gradients=self.how.transpose_gradients,
+            shift="max" if key is None else execution.loss_shift,
         )
         return Sums(loss, weight)
 

@@ -1,8 +1,8 @@
 """Devices as a mesh, and the one table that says what each mesh axis splits.
 
-Weights name their axes by meaning ("embed", "heads", ...). `sharding_rules` maps those logical axes to mesh axes: heads,
-MLP and vocabulary over model, and the weights' embed axis over whatever the job splits its weights by. Batches are
-split by sequences over data and fsdp, and by tokens over sequence.
+Weights name their axes by meaning ("embed", "heads", ...). `sharding_rules` maps those logical axes to mesh axes:
+heads, MLP and vocabulary over model, and the weights' embed axis over whatever the job splits its weights by. Batches
+are split by sequences over data and fsdp, and by tokens over sequence.
 
 The step computes device by device (`jax.shard_map`), so every collective stands in the code: weights are gathered and
 gradients reduced in gradients.py, partial products are summed over `model` where a projection ends in the residual

@@ -52,9 +52,8 @@ class Meter:
         bad = int(metrics.health.bad)
         if bad >= self._max_bad_steps:
             many = f", the last of {bad} such steps in a row" if bad > 1 else ""
-            raise NonFiniteError(
-                f"{what}{many}: the weights of that step were not saved. {CAUSES[Cause.NON_FINITE].hint}", step - bad + 1
-            )
+            message = f"{what}{many}: the weights of that step were not saved. {CAUSES[Cause.NON_FINITE].hint}"
+            raise NonFiniteError(message, first_step=step - bad + 1)
         scale = f"; the loss scale is now {float(metrics.health.scale):g}" if not bad else ""
         _LOG.warning("%s: the step is skipped, the %d. of this run%s", what, int(metrics.health.skipped), scale)
 

@@ -22,6 +22,7 @@ from trainer.errors import NonFiniteError, StorageError
 from trainer.evaluate import Evaluator
 from trainer.generate.closing import sample
 from trainer.huggingface.start import initial_params
+from trainer.kernels import with_checked_kernel
 from trainer.mesh import make_mesh
 from trainer.meter import Meter
 from trainer.orders import Ordered, Orders
@@ -70,11 +71,12 @@ class Run:
                 return f"Nothing to do: training ended at step {self.step} already."
             self._compile()
             while not self._is_done():
-                self._orders.check()
-                self._take_step()
-                self._log_if_due()
-                self._evaluate_if_due()
-                self._save_if_due()
+                try:
+                    self._take_turn()
+                except NonFiniteError:
+                    if self._job.execution.loss_shift == "max":
+                        raise
+                    self._go_on_exactly()
             return self._finish()
         except Ordered as order:
             raise order.after(self._save_before_ending()) from None
@@ -84,8 +86,17 @@ class Run:
             with suppress(StorageError):  # told when it happened
                 self._checkpoints.close()
 
+    def _take_turn(self) -> None:
+        """One step, and what is due after it."""
+        self._orders.check()
+        self._take_step()
+        self._log_if_due()
+        self._evaluate_if_due()
+        self._save_if_due()
+
     def _prepare(self) -> None:
         self._mesh = make_mesh(self._job)
+        self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
         self._data = self._orders.wait_for(lambda: open_data(self._job))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
         self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
@@ -110,8 +121,14 @@ class Run:
         for name, value in extra.get("data", {}).items():
             if value != facts.get(name):
                 _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
-        settings = effective_settings(self._job, self._mesh, facts, self._state.params, resumed_from=self.step or None)
-        self._reporter.tell(EffectiveEvent(time=now(), settings=settings))
+        self._tell_effective(resumed_from=self.step or None)
+
+    def _tell_effective(self, *, resumed_from: int | None) -> None:
+        """What really runs, from here on."""
+        settings = effective_settings(
+            self._job, self._mesh, self._data.facts(), self._state.params, resumed_from=resumed_from
+        )
+        self._reporter.tell(EffectiveEvent(time=now(), settings=settings | {"attention_check": self._kernels}))
 
     def _first_state(self) -> TrainState:
         """Drawn at random, or imported."""
@@ -128,6 +145,14 @@ class Run:
             step = cast(jax.stages.Wrapped, make_train_step(self._job, self._mesh))
             self._train_step = self._orders.wait_for(lambda: step.lower(self._state, self._batches.peek()).compile())
         self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
+
+    def _go_on_exactly(self) -> None:
+        """After a loss that was no number under the cheaper shift: the same again with the one that is always right."""
+        _LOG.warning("a token's loss was too large for execution.loss_shift label; training goes on with max")
+        execution = self._job.execution.model_copy(update={"loss_shift": "max"})
+        self._job = self._job.model_copy(update={"execution": execution})
+        self._tell_effective(resumed_from=self.step)
+        self._compile()
 
     def _is_done(self) -> bool:
         return self.step >= self._max_steps or self._early_stopping.reached

@@ -10,7 +10,7 @@ and a token's place in the step alone, so a resumed run repeats what the first o
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -146,8 +146,9 @@ def abstract_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
 def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
     """One step's batch as jax.ShapeDtypeStruct with shardings."""
     shape = (job.batch.sequences_per_step, job.effective.model.max_seq_len)
-    dtypes = Batch(inputs=jnp.int32, targets=jnp.int32, segments=jnp.int32, weights=jnp.float32)
-    return Batch(*(jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh)) for dtype in dtypes))
+    place = batch_sharding(mesh)
+    whole, share = (jax.ShapeDtypeStruct(shape, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
+    return Batch(*(cast(jax.Array, field) for field in (whole, whole, whole, share)))
 
 
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:

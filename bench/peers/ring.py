@@ -30,9 +30,7 @@ def ring_attention(q: jax.Array, k: jax.Array, v: jax.Array, heads: int) -> jax.
     def turn(carry, step):  # type: ignore[no-untyped-def]
         state, keys, values = carry
         source = (own - step) % devices
-        state = jax.lax.cond(
-            source <= own, lambda: meet(*state, keys, values, source), lambda: state
-        )
+        state = jax.lax.cond(source <= own, lambda: meet(*state, keys, values, source), lambda: state)
         onward = [(i, (i + 1) % devices) for i in range(devices)]
         keys, values = (jax.lax.ppermute(x, "sequence", onward) for x in (keys, values))
         return (state, keys, values), None

@@ -94,12 +94,12 @@ def test_pjit_is_not_optional():
 @pytest.mark.parametrize(
     ("platform", "model", "batch", "mesh", "chunk"),
     [
-        ("tpu", {}, 8, {}, 2048),
+        ("tpu", {}, 8, {}, 4096),
         ("tpu", {"vocab_size": 512, "max_seq_len": 64}, 1, {}, 64),
         ("tpu", {"vocab_size": 512, "max_seq_len": 100}, 3, {}, 256),
         # A quarter of v5e's 16 GiB holds 2**9 rows of 4 M words in bfloat16 and no more; eight devices split them.
         ("tpu", {"vocab_size": 4_194_304}, 8, {}, 512),
-        ("tpu", {"vocab_size": 4_194_304}, 8, {"model": 8}, 2048),
+        ("tpu", {"vocab_size": 4_194_304}, 8, {"model": 8}, 4096),
         ("cpu", {}, 8, {}, 512),
         ("gpu", {"vocab_size": 32_000}, 8, {}, 512),
         ("cpu", {"vocab_size": 4_194_304}, 8, {}, 16),

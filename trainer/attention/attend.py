@@ -1,7 +1,7 @@
 """Rotation, keys and values from the other devices, and the kernel that the job resolved to.
 
-A sequence axis splits the window's tokens: every device has some queries and needs the keys before them. Keys and values
-are gathered whole, once, and their gradients come back as a sum scattered the same way (docs/decisions/0011).
+A sequence axis splits the window's tokens: every device has some queries and needs the keys before them. Keys and
+values are gathered whole, once, and their gradients come back as a sum scattered the same way (docs/decisions/0011).
 """
 
 from typing import Protocol

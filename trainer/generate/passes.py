@@ -94,7 +94,7 @@ class Passes:
             q, k, v = block.attention.project(block.attention_norm(x), how)
             q, k = (rotate(one, tables[kind], model.head_dim) for one in (q, k))
             cache = write(cache, number, start, k, v, model.head_dim)
-            pattern = block.attention.pattern(kind, q, k)
+            pattern = block.attention.pattern(kind, q)
             mixed = attend_cached(q, of_layer(cache, number), positions, pattern)
             x = x + block.attention_branch(block.attention.join(mixed, how))
             return (x + block.mlp_branch(x, how), cache), None

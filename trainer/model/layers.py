@@ -90,7 +90,7 @@ class Attention(nnx.Module):
     ) -> jax.Array:
         """[B, T, H] -> [B, T, H]; attention weights are dropped with a key only."""
         q, k, v = self.project(x, how)
-        pattern = self.pattern(kind, q, k)
+        pattern = self.pattern(kind, q)
         mixed = attend(q, k, v, tokens.segments, tokens.rotary[kind], pattern, how, tokens.rows, key)
         return self.join(mixed, how)
 
@@ -125,18 +125,9 @@ class Attention(nnx.Module):
     def _norm_heads(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
         return norm(x.reshape(*x.shape[:2], -1, self.config.head_dim)).reshape(x.shape)
 
-    def pattern(self, kind: LayerKind, q: jax.Array, k: jax.Array) -> Pattern:
-        """Who sees whom, among the heads that these queries and keys are of."""
-        config = self.config
-        return Pattern(
-            heads=q.shape[-1] // config.head_dim,
-            kv_heads=k.shape[-1] // config.head_dim,
-            head_dim=config.head_dim,
-            scale=config.score_scale,
-            window=config.sliding_window if kind == "sliding" else None,
-            softcap=config.attention_softcap,
-            dropout_rate=config.attention_dropout_rate,
-        )
+    def pattern(self, kind: LayerKind, q: jax.Array) -> Pattern:
+        """Who sees whom, among the heads of these queries: all of them, or one device's."""
+        return Pattern.of(self.config, kind, self.config.num_heads * self.config.head_dim // q.shape[-1])
 
 
 class Mlp(nnx.Module):

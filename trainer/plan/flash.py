@@ -8,7 +8,6 @@ from trainer.attention.flash.tiles import plan
 from trainer.attention.flash.work import Kernel, tile_work
 from trainer.attention.pattern import Pattern
 from trainer.plan.kernels import Rule
-from vishwamai.contract.config.model import LayerKind
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -28,7 +27,7 @@ def flash_rule(job: ResolvedJob) -> Rule:
             return None
         cycles = 0.0
         for kind in set(kinds):
-            pattern = _pattern(job, kind)
+            pattern = Pattern.of(job.effective.model, kind, job.mesh.model)
             how = plan(pattern, seq, itemsize, job.hardware.accelerator)
             if how is None:
                 return None
@@ -38,16 +37,3 @@ def flash_rule(job: ResolvedJob) -> Rule:
         return round(cycles)
 
     return rule
-
-
-def _pattern(job: ResolvedJob, kind: LayerKind) -> Pattern:
-    """Attention of one kind of layer on one device."""
-    model = job.effective.model
-    return Pattern(
-        heads=model.num_heads // job.mesh.model,
-        kv_heads=max(model.kv_heads // job.mesh.model, 1),
-        head_dim=model.head_dim,
-        scale=model.score_scale,
-        window=model.sliding_window if kind == "sliding" else None,
-        softcap=model.attention_softcap,
-    )

@@ -98,6 +98,12 @@ class Execution(Value):
     )
     scan_layers: bool = Field(True, description="One compiled layer visited in a loop, or every layer compiled.")
     loss_chunk_tokens: int = Field(description="Tokens of a device whose logits exist at one time.")
+    loss_shift: Literal["max", "label"] = Field(
+        "max",
+        description="What is subtracted from logits before exp: their maximum, or the target's own logit, which needs "
+        "no pass of its own and holds until a token's loss exceeds 88 nats; a step where it does is skipped, and "
+        "training goes on with the maximum.",
+    )
     weight_axes: list[str] = Field(
         description="Mesh axes that split weights and optimizer state; [] keeps full copies."
     )

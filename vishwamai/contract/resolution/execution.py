@@ -1,5 +1,7 @@
 """How the step is computed: attention, what is kept for the backward pass, loss chunks, and where weights are."""
 
+from typing import Literal
+
 from vishwamai.contract.accelerators import find_generation
 from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.resolution import size
@@ -9,8 +11,8 @@ from vishwamai.contract.resolution.memory import FLOAT32, Work, tokens_of_device
 from vishwamai.contract.resolution.remat import settle_remat, settle_weight_gather
 from vishwamai.contract.resolved import Batch, Execution, Hardware, Mesh, Precision
 
-CHUNK_ON_TPU = 2048
-"""Tokens in a loss chunk: fewer read and write the head's gradient more often, more were measured slower on v5e."""
+CHUNK_ON_TPU = 4096
+"""Tokens in a loss chunk: fewer read and write the head's gradient more often; twice as many cost the same on v5p."""
 CHUNK_ELSEWHERE = 512
 LOGITS_ELSEWHERE = 64 * 2**20 * FLOAT32
 """Bytes of logits that may exist at one time where there is no TPU."""
@@ -28,6 +30,7 @@ def settle_execution(draft: Draft, hardware: Hardware, mesh: Mesh, precision: Pr
         remat="attention",
         scan_layers=draft["optimization.scan_layers"],
         loss_chunk_tokens=_loss_chunk(draft, hardware, mesh, precision),
+        loss_shift=_loss_shift(draft, hardware),
         weight_axes=_weight_axes(draft, mesh, hardware.num_slices),
         weight_gather="layer",
     )
@@ -63,6 +66,15 @@ def _loss_chunk(draft: Draft, hardware: Hardware, mesh: Mesh, precision: Precisi
         why = f"axis model of {mesh.model} does not divide it, so each device holds all words; {fits} would be split"
         draft.explain("model.vocab_size", vocabulary, why)
     return chunk
+
+
+def _loss_shift(draft: Draft, hardware: Hardware) -> Literal["max", "label"]:
+    """A TPU makes the sum of exponentials inside the product when it knows beforehand what to subtract."""
+    if hardware.platform != "tpu":
+        return "max"
+    why = "the target's logit stands for the logits' maximum, which saves a TPU a pass over them"
+    draft.explain("execution.loss_shift", "label", f"{why}; should it not hold, training goes on with the maximum")
+    return "label"
 
 
 def _weight_axes(draft: Draft, mesh: Mesh, num_slices: int) -> list[str]:
