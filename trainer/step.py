@@ -48,8 +48,7 @@ class StepMetrics(NamedTuple):
     tokens: jax.Array
     """Sum of the batch's weights: tokens that counted."""
     finite: jax.Array
-    """False: loss, gradients or new weights are not numbers. Of the first two nothing is kept, of weights and moments
-    each stays as it was whose new value is no number."""
+    """False: loss or gradients are not numbers, and weights and optimizer were left as they were."""
     health: Health
     """After the step."""
 
@@ -80,27 +79,16 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> TrainStep:
         params = optax.apply_updates(state.params, updates)
 
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        (params, opt_state), sound = _accept(finite, (params, opt_state), (state.params, state.opt_state))
-        health = after_step(state.health, job.precision, loss, finite & sound)
-        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite & sound, health)
+        # Value by value, so that each is updated in place. A weight stays as it was, too, if it alone would overflow:
+        # what is saved can always be trained on.
+        params = jax.tree.map(lambda new, old: jnp.where(finite & jnp.isfinite(new), new, old), params, state.params)
+        opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, state.opt_state)
+        health = after_step(state.health, job.precision, loss, finite)
+        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health)
         return TrainState(state.step + 1, params, opt_state, health), metrics
 
     shardings = state_shardings(job, mesh)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
-
-
-def _accept(finite: jax.Array, new: Any, old: Any) -> tuple[Any, jax.Array]:
-    """The new values where the step is finite and they are numbers, else the old; and whether all of them are.
-
-    Judged value by value, so that each is still updated in place, in one pass over memory.
-    """
-    leaves, tree = jax.tree.flatten(new)
-    numbers = [jnp.isfinite(leaf) for leaf in leaves]
-    kept = [
-        jnp.where(finite & is_number, leaf, before)
-        for leaf, is_number, before in zip(leaves, numbers, jax.tree.leaves(old), strict=True)
-    ]
-    return jax.tree.unflatten(tree, kept), jnp.stack([is_number.all() for is_number in numbers]).all()
 
 
 def make_eval_step(job: ResolvedJob, mesh: Mesh) -> EvalStep:
