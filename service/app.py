@@ -34,7 +34,7 @@ def create_app(settings: Settings, launcher: Launcher | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(app, settings, launcher or LocalLauncher(settings.data_dir, settings.base_url)):
+        async with _running(app, settings, launcher or _local_launcher(settings)):
             yield
 
     # FastAPI's own /docs takes its scripts from a CDN; these pages bring theirs along.
@@ -82,6 +82,15 @@ async def _running(app: FastAPI, settings: Settings, launcher: Launcher) -> Asyn
             await loop
         await launcher.close()
         await in_thread(store.close)
+
+
+def _local_launcher(settings: Settings) -> LocalLauncher:
+    return LocalLauncher(
+        settings.data_dir,
+        settings.base_url,
+        max_generations=settings.max_generations,
+        generation_seconds=settings.generation_seconds,
+    )
 
 
 def _open_store(settings: Settings, changes: Changes) -> Store:

@@ -27,6 +27,7 @@ from vishwamai.contract.api import (
     Validation,
     Version,
 )
+from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
 from vishwamai.contract.load import check_config
 from vishwamai.contract.problems import Problem, ProblemDocument
 from vishwamai.contract.reports import EvalEvent, PhaseEvent, Report, ReportReceipt, StepEvent
@@ -58,6 +59,10 @@ _PROBLEM = ProblemDocument(
     ],
 )
 
+_REQUEST = GenerateRequest(prompts=["def main():"], max_new_tokens=64, temperature=0.0)
+_TEXT = GeneratedText(prompt="def main():", text="\n    pass", prompt_tokens=11, new_tokens=9, ended="eos")
+_ANSWER = GenerateAnswer(texts=[_TEXT], step=100, kv_cache="fp8")
+
 
 def examples() -> dict[str, Any]:
     """Example bodies by the name of their schema."""
@@ -65,6 +70,7 @@ def examples() -> dict[str, Any]:
     values += [Health(status="ok", checks={"database": "ok", "reconcile": "ok"})]
     values += [Index(service="VishwamAI training service", version=__version__, links={"jobs": "/jobs"})]
     values += [Version(version=__version__, launcher="local"), RetryRequest(from_step=100)]
+    values += [_REQUEST, _ANSWER]
     return {type(value).__name__: value.model_dump(mode="json") for value in values}
 
 

@@ -38,6 +38,11 @@ class Settings:
     steps_per_job: int = 100_000
     """Logged steps kept per job; beyond that every other one goes."""
 
+    max_generations: int = 1
+    """Generations of text at the same time; further ones are told to come again."""
+    generation_seconds: float = 300.0
+    """Longest time that one generation of text may take."""
+
     @property
     def database(self) -> str:
         """Address of the database, with the default filled in."""
@@ -73,6 +78,8 @@ class Settings:
             max_report_bytes=_whole(environ, "VISHWAMAI_MAX_REPORT_BYTES", defaults.max_report_bytes, 1024, 1 << 30),
             log_bytes_per_job=_whole(environ, "VISHWAMAI_LOG_BYTES_PER_JOB", defaults.log_bytes_per_job, 0, 1 << 40),
             steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
+            max_generations=_whole(environ, "VISHWAMAI_MAX_GENERATIONS", defaults.max_generations, 1, 1000),
+            generation_seconds=_seconds(environ, "VISHWAMAI_GENERATION_SECONDS", defaults.generation_seconds, 86_400),
         )
         if not is_loopback(settings.host):
             raise SettingsError(
@@ -105,12 +112,12 @@ def _whole(environ: Mapping[str, str], name: str, default: int, least: int, most
     return int(text)
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(environ: Mapping[str, str], name: str, default: float, most: float = 60) -> float:
     text = environ.get(name) or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0.01 <= seconds <= 60:
-        raise SettingsError(f"{name}={text!r} is not a number of seconds from 0.01 to 60")
+    if not 0.01 <= seconds <= most:
+        raise SettingsError(f"{name}={text!r} is not a number of seconds from 0.01 to {most:g}")
     return seconds

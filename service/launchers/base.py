@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.records import Observation
+from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.reports import Report
 from vishwamai.contract.resolved import ResolvedJob
 
@@ -36,6 +37,12 @@ class Launcher(Protocol):
     async def terminate(self, job_id: str, attempt: int, *, kill: bool) -> None:
         """Asks the processes to end (SIGTERM), or ends them (SIGKILL). No error when they are gone."""
 
+    async def generate(self, job_id: str, request: GenerateRequest) -> GenerateAnswer:
+        """Texts from the job's committed checkpoint of `request.step`.
+
+        Raises Busy, GenerationRefused, GenerationFailed, and CannotGenerate where this place has no way to do it.
+        """
+
     def output(self, job_id: str) -> str:
         """Folder or address where the job's files are."""
 
@@ -47,4 +54,29 @@ class LaunchError(Exception):
     """The place refused; the message says why, for the job's owner."""
 
 
-__all__ = ["Launch", "LaunchError", "Launcher", "Observation"]
+class Busy(Exception):
+    """As many of these are under way as may be; a later call may be taken."""
+
+
+class CannotGenerate(Exception):
+    """This launcher does not generate; the message says what does."""
+
+
+class GenerationRefused(Exception):
+    """The request, or what the job left, does not allow it; the message says why."""
+
+
+class GenerationFailed(Exception):
+    """The generating process is at fault, or its machine."""
+
+
+__all__ = [
+    "Busy",
+    "CannotGenerate",
+    "GenerationFailed",
+    "GenerationRefused",
+    "Launch",
+    "LaunchError",
+    "Launcher",
+    "Observation",
+]

@@ -22,13 +22,15 @@ import structlog
 from anyio.to_thread import run_sync as in_thread
 from pydantic import ValidationError
 
-from service.launchers.base import Launch, LaunchError
+from service.launchers.base import GenerationRefused, Launch, LaunchError
 from service.launchers.files import read_json, tail, write_whole
+from service.launchers.generation import Generations, Place
 from service.launchers.processes import birth, group_members, send
 from service.launchers.supervisor import EXIT, OUTPUT, PROCESS, record_exit, take_lock
 from service.records import Observation
 from vishwamai.contract.environment import ATTEMPT, JOB_ID, TrainerEnvironment
 from vishwamai.contract.environment import OUTPUT as OUTPUT_FOLDER
+from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.reports import UNDELIVERED, Report
 
 log = structlog.get_logger()
@@ -61,6 +63,9 @@ class LocalLauncher:
         *,
         python: str = sys.executable,
         command: tuple[str, ...] = ("-P", "-m", "trainer", "train"),
+        generate: tuple[str, ...] = ("-P", "-m", "trainer", "generate"),
+        max_generations: int = 1,
+        generation_seconds: float = 300.0,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._jobs = data_dir.absolute() / "jobs"
@@ -69,6 +74,7 @@ class LocalLauncher:
         self._python = python
         self._command = command
         self._environ = environ
+        self._generations = Generations((python, *generate), at_once=max_generations, seconds=generation_seconds)
         # A restart, and the next job of the same shape, need not compile anew what this machine has compiled before.
         self._defaults = {
             "JAX_COMPILATION_CACHE_DIR": str(data_dir.absolute() / "compiled"),
@@ -92,12 +98,23 @@ class LocalLauncher:
         """SIGTERM, once however often it is asked for, or SIGKILL. An attempt not started yet never will be."""
         await in_thread(self._terminate, job_id, attempt, kill)
 
+    async def generate(self, job_id: str, request: GenerateRequest) -> GenerateAnswer:
+        """Texts from a committed checkpoint, made by a process of this machine that only reads the job's folder."""
+        place = await in_thread(self._generation_place, job_id)
+        return await self._generations.run(place, request)
+
     def output(self, job_id: str) -> str:
         """The job's folder."""
         return str(self._jobs / job_id)
 
     async def close(self) -> None:
         """Nothing is held: the processes are nobody's children."""
+
+    def _generation_place(self, job_id: str) -> Place:
+        try:
+            return Place(self._jobs / job_id, self._directory(job_id), self._inherited())
+        except (OSError, LaunchError) as error:
+            raise GenerationRefused(f"The job's folder cannot be used: {error}") from error
 
     def _folder(self, job_id: str, attempt: int) -> Path:
         return self._jobs / job_id / "attempts" / str(attempt)

@@ -12,8 +12,10 @@ from vishwamai.contract.api import AttemptList, CheckpointList, EventList, Job, 
 class UnknownCheckpoint(ValueError):
     """The step has no committed checkpoint that is still there."""
 
-    def __init__(self, step: int, steps: list[int]) -> None:
+    def __init__(self, step: int, steps: list[int], *, field: str = "from_step") -> None:
+        """`field` is where the request named the step."""
         self.step = step
+        self.field = field
         known = f"there are those of steps {', '.join(map(str, steps))}" if steps else "there is none yet"
         super().__init__(f"no committed checkpoint of step {step}: {known}")
 

@@ -1,5 +1,5 @@
 """HTTP: each route turns a request into one operation and its result into an answer."""
 
-from service.routes import catalogue, health, jobs, reports, watching
+from service.routes import catalogue, generation, health, jobs, reports, watching
 
-ROUTERS = (jobs.router, watching.router, reports.router, catalogue.router, health.router)
+ROUTERS = (jobs.router, generation.router, watching.router, reports.router, catalogue.router, health.router)

@@ -9,6 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from service.launchers.base import Busy, CannotGenerate, GenerationFailed, GenerationRefused
+from service.operations.generate import NoCheckpoint
 from service.operations.jobs import UnknownCheckpoint
 from service.operations.reports import InvalidReport
 from service.operations.submit import BlockedLaunch
@@ -22,6 +24,9 @@ _WHEN = {
     409: "The job's state, or what was asked before, does not allow it.",
     413: "The body is too large.",
     422: "The request is wrong; `errors` says where and why, all of it.",
+    429: "As much of this is under way as may be; try again after Retry-After.",
+    500: "The service failed, or what it started did.",
+    501: "This launcher cannot do it.",
     503: "The database cannot be used at present; try again.",
 }
 
@@ -145,8 +150,13 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], dict[str, Any]]] = {
     UnknownCheckpoint: lambda error: {
         "status": 422,
         "kind": "unknown-checkpoint",
-        "errors": [Problem(pointer="/from_step", message=str(error), value=error.step)],
+        "errors": [Problem(pointer=f"/{error.field}", message=str(error), value=error.step)],
     },
+    NoCheckpoint: lambda error: {"status": 409, "kind": "no-checkpoint"},
+    Busy: lambda error: {"status": 429, "kind": "busy", "headers": {"Retry-After": "5"}},
+    CannotGenerate: lambda error: {"status": 501, "kind": "not-on-this-launcher"},
+    GenerationRefused: lambda error: {"status": 422, "kind": "generation-refused"},
+    GenerationFailed: lambda error: {"status": 500, "kind": "generation-failed"},
     UnknownJob: lambda error: {"status": 404, "kind": "unknown-job"},
     ForbiddenMove: lambda error: {"status": 409, "kind": "forbidden-in-this-state"},
     FencedAttempt: lambda error: {"status": 409, "kind": "fenced-attempt"},

@@ -33,7 +33,7 @@ def answering(*answers: httpx2.Response | Exception):
     return handler, requests
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_gateway_that_has_nobody_behind_it_is_asked_again(status):
     handler, requests = answering(httpx2.Response(status), httpx2.Response(status), httpx2.Response(200, json=VERSION))
     client, pauses = client_of(handler)

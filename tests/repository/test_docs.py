@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from scripts.docs_tables import TABLES, with_tables
 from service.app import create_app
 from service.settings import Settings
-from tests.service.plane import FakeLauncher
+from tests.service.plane import FakeLauncher, Plane, checkpoint
 from vishwamai.cli.main import app as command
 from vishwamai.contract import environment
 from vishwamai.contract.config import TrainingConfig
@@ -151,6 +151,7 @@ def test_calls_work_as_printed(tmp_path: Path):
             if method == "POST" and url.endswith("/jobs"):
                 job = answer.json()["id"]
                 launcher.launches.get(timeout=30)
+                assert Plane(api, client, launcher).report(job, checkpoint(100)).status_code == 200
             elif ":cancel" in url:
                 launcher.exit(job, 1, 75)
         assert set(client.get("/openapi.json").json()["paths"]) - called == {"/jobs/{job_id}/reports"}
@@ -169,6 +170,8 @@ def request_of(words: list[str]) -> tuple[str, str, dict[str, str], bytes | None
                 headers[name] = value
             case "--data-binary":
                 body = (ROOT / next(rest).removeprefix("@")).read_bytes()
+            case "-d":
+                body = next(rest).encode()
             case "-N":
                 pass
             case _:

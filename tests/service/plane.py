@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from service.launchers.base import Launch
 from service.records import Observation
+from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
 from vishwamai.contract.reports import Report
 
 CONFIG: dict[str, dict[str, Any]] = {
@@ -27,6 +28,7 @@ class FakeLauncher:
 
     def __init__(self) -> None:
         self.launches: queue.Queue[Launch] = queue.Queue()
+        self.generation_fault: Exception | None = None
         self._seen: dict[tuple[str, int], Observation] = {}
 
     async def launch(self, launch: Launch) -> None:
@@ -42,6 +44,15 @@ class FakeLauncher:
 
     async def terminate(self, job_id: str, attempt: int, *, kill: bool) -> None:
         pass
+
+    async def generate(self, job_id: str, request: GenerateRequest) -> GenerateAnswer:
+        if self.generation_fault is not None:
+            raise self.generation_fault
+        texts = [
+            GeneratedText(prompt=prompt, text="...", prompt_tokens=len(prompt), new_tokens=3, ended="length")
+            for prompt in request.prompts
+        ]
+        return GenerateAnswer(texts=texts, step=request.step, kv_cache=request.kv_cache or "fp8")
 
     def output(self, job_id: str) -> str:
         return f"/runs/jobs/{job_id}"

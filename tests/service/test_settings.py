@@ -25,9 +25,11 @@ def test_every_setting_can_be_given():
         "VISHWAMAI_MAX_REPORT_BYTES": "4096",
         "VISHWAMAI_LOG_BYTES_PER_JOB": "100",
         "VISHWAMAI_STEPS_PER_JOB": "200",
+        "VISHWAMAI_MAX_GENERATIONS": "4",
+        "VISHWAMAI_GENERATION_SECONDS": "600",
     }
     assert Settings.read(given) == Settings(
-        Path("/data"), "::1", 0, "sqlite:////elsewhere.db", "local", 3, 0.25, 2048, 4096, 100, 200
+        Path("/data"), "::1", 0, "sqlite:////elsewhere.db", "local", 3, 0.25, 2048, 4096, 100, 200, 4, 600.0
     )
     assert Settings.read(given).with_port(7).base_url == "http://[::1]:7"
 
@@ -42,6 +44,8 @@ def test_every_setting_can_be_given():
         ("VISHWAMAI_PORT", "http", "whole number"),
         ("VISHWAMAI_LAUNCHER", "kubernetes", "local"),
         ("VISHWAMAI_TICK_SECONDS", "nan", "seconds"),
+        ("VISHWAMAI_TICK_SECONDS", "61", "to 60"),
+        ("VISHWAMAI_GENERATION_SECONDS", "0", "to 86400"),
         ("VISHWAMAI_MAX_BODY_BYTES", "-1", "whole number"),
     ],
 )

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from vishwamai.client.errors import BadAddress, ServerFault, Unreachable, error_from
 from vishwamai.contract.problems import ProblemDocument
 
-TRANSIENT = frozenset({502, 503, 504})
-"""Statuses of a gateway, or of a control plane, that is not there yet or is going."""
+TRANSIENT = frozenset({429, 502, 503, 504})
+"""Statuses of a gateway, or of a control plane, that is not there yet, is going, or has its hands full."""
 LONGEST_PAUSE = 8.0
 """Seconds between two tries, at most."""
 

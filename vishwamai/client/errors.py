@@ -15,7 +15,7 @@ class BadAddress(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer to be had now: a refused or lost connection, a time-out, or a 502, 503 or 504 (`unavailable`)."""
+    """No answer to be had now: a refused or lost connection, a time-out, or a 429, 502, 503 or 504 (`unavailable`)."""
 
     def __init__(self, server: str, why: str, *, unavailable: bool = False) -> None:
         self.server = server

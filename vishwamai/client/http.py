@@ -27,9 +27,12 @@ from vishwamai.contract.api import (
     Validation,
     Version,
 )
+from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.states import JobState
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
+GENERATION_WAIT = 3600.0
+"""Seconds that texts may take; the control plane has its own, shorter limit."""
 FOLLOW_WAIT = 10.0
 """Seconds the server may hold an answer back until there is something to say."""
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -112,6 +115,12 @@ class Client:
         """Starts an ended job again, from the committed checkpoint of `from_step` or from the newest."""
         body = RetryRequest(from_step=from_step).model_dump(exclude_none=True)
         return self._read(Job, "POST", _path(job_id, ":retry"), document=body)
+
+    def generate(self, job_id: str, request: GenerateRequest) -> GenerateAnswer:
+        """Texts that the job's model makes of prompts, from its newest committed checkpoint or `request.step`."""
+        body = request.model_dump(exclude_unset=True)
+        path = _path(job_id, ":generate")
+        return self._read(GenerateAnswer, "POST", path, document=body, wait=GENERATION_WAIT)
 
     def attempts(self, job_id: str) -> AttemptList:
         """The job's attempts, oldest first."""

@@ -10,6 +10,7 @@ EXPECTED = {
     "/jobs/{job_id}": {"get"},
     "/jobs/{job_id}:cancel": {"post"},
     "/jobs/{job_id}:retry": {"post"},
+    "/jobs/{job_id}:generate": {"post"},
     "/jobs/{job_id}/events": {"get"},
     "/jobs/{job_id}/logs": {"get"},
     "/jobs/{job_id}/metrics": {"get"},
