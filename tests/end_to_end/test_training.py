@@ -54,6 +54,12 @@ def test_a_config_becomes_a_trained_model(plane, config):
     written = (job.folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(written[-1])["step"] == STEPS
 
+    request = {"prompts": ["def ", ""], "max_new_tokens": 8, "temperature": 0, "step": 40}
+    answer = job.plane.http.post(f"/jobs/{job.id}:generate", json=request, timeout=300)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["step"] == 40
+    assert [(one["prompt_tokens"], one["new_tokens"] <= 8) for one in answer.json()["texts"]] == [(4, True), (1, True)]
+
     streamed = stream(job)
     assert [event["id"] for event in streamed] == [event["id"] for event in job.seen]
     middle = streamed[len(streamed) // 2]["id"]
