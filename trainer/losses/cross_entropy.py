@@ -16,25 +16,24 @@ Devices along `vocab_axis` hold V / n rows of E each: maxima and sums over the v
 [chunk] numbers a time, and no logit travels.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from trainer.losses.chunks import (
+    Chunk,
+    Form,
+    Logits,
+    cut,
+    d_chunk,
+    d_weighted_loss,
+    logits_of,
+    through_cap,
+    weighted_loss,
+)
 from trainer.varying import cotangent_of, vary_like
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    chunk_tokens: int
-    vocab_axis: str | None
-    z_loss: float
-    label_smoothing: float
-    softcap: float | None
-    transpose_gradients: bool
-    shift: Literal["max", "label"]
 
 
 def cross_entropy(
@@ -72,47 +71,43 @@ def cross_entropy(
     """
     if shift == "label" and jnp.finfo(hidden.dtype).max < jnp.finfo(jnp.bfloat16).max:
         raise ValueError(f'shift "label" keeps exponentials up to e^88, too large for {hidden.dtype}: use "max"')
-    form = _Form(chunk_tokens, vocab_axis, z_loss, label_smoothing, softcap, transpose_gradients, shift)
+    form = Form(chunk_tokens, vocab_axis, z_loss, label_smoothing, softcap, transpose_gradients, shift)
     return _total(hidden, table, targets, weights, form), jnp.sum(weights)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _total(hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form) -> jax.Array:
-    def visit(chunk: _Chunk) -> jax.Array:
-        return _weighted(chunk, _logits(chunk, table, form), form)
+def _total(hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, form: Form) -> jax.Array:
+    def visit(chunk: Chunk) -> jax.Array:
+        return weighted_loss(chunk, logits_of(chunk, table, form), form)
 
-    return jnp.sum(jax.lax.map(visit, _cut(hidden, targets, weights, form)))
+    return jnp.sum(jax.lax.map(visit, cut(hidden, targets, weights, form)))
 
 
 def _forward(
-    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form
+    hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, form: Form
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    def visit(d_table: jax.Array, chunk: _Chunk) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def visit(d_table: jax.Array, chunk: Chunk) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         # Cutting a chunk out inside of its products costs the TPU more than doing it before.
         chunk = jax.lax.optimization_barrier(chunk)
-        logits = _logits(chunk, table, form)
-        d_logits = _d_logits(chunk, logits, form)
-        d_hidden = _product("cv,vh->ch", d_logits, table).astype(hidden.dtype)
+        logits = logits_of(chunk, table, form)
+        d_logits = same_d_logits = _d_logits(chunk, logits, form)
         if form.shift == "label":
             # Made twice, the TPU makes it inside of each product; shared, it would be stored for both.
             same_chunk, same_logits = jax.lax.optimization_barrier((chunk, logits))
-            d_logits = _d_logits(same_chunk, same_logits, form)
-        if form.transpose_gradients:
-            d_table += _product("hc,cv->hv", jax.lax.optimization_barrier(chunk.hidden.T), d_logits)
-        else:
-            d_table += _product("cv,ch->vh", d_logits, chunk.hidden)
-        return d_table, (_weighted(chunk, logits, form), d_hidden)
+            same_d_logits = _d_logits(same_chunk, same_logits, form)
+        d_table, d_hidden = d_chunk(d_table, d_logits, same_d_logits, chunk, table, form)
+        return d_table, (weighted_loss(chunk, logits, form), d_hidden)
 
     shape = table.shape[::-1] if form.transpose_gradients else table.shape
     nothing = vary_like(jnp.zeros(shape, jnp.float32), hidden, table, targets, weights)
-    d_table, (losses, d_hidden) = jax.lax.scan(visit, nothing, _cut(hidden, targets, weights, form))
+    d_table, (losses, d_hidden) = jax.lax.scan(visit, nothing, cut(hidden, targets, weights, form))
     d_hidden = d_hidden.reshape(-1, hidden.shape[-1])[: targets.size].reshape(hidden.shape)
     # Rounded before the cotangent multiplies it: that is 1, or a power of two that scales the loss.
     d_table = (d_table.T if form.transpose_gradients else d_table).astype(table.dtype)
     return jnp.sum(losses), (hidden, table, d_hidden, d_table)
 
 
-def _backward(form: _Form, kept: tuple[jax.Array, ...], d_total: jax.Array) -> tuple[jax.Array, jax.Array, None, None]:
+def _backward(form: Form, kept: tuple[jax.Array, ...], d_total: jax.Array) -> tuple[jax.Array, jax.Array, None, None]:
     hidden, table, *gradients = kept
     d_hidden, d_table = (gradient.astype(jnp.float32) * d_total for gradient in gradients)
     return cotangent_of(hidden, d_hidden.astype(hidden.dtype)), cotangent_of(table, d_table), None, None
@@ -121,141 +116,5 @@ def _backward(form: _Form, kept: tuple[jax.Array, ...], d_total: jax.Array) -> t
 _total.defvjp(_forward, _backward)
 
 
-class _Chunk(NamedTuple):
-    """C tokens; or n times C, which a scan visits."""
-
-    hidden: jax.Array
-    """[C, H], 0 where the weight is."""
-    targets: jax.Array
-    """int [C]."""
-    weights: jax.Array
-    """float32 [C]."""
-
-
-class _Logits(NamedTuple):
-    """A chunk's logits l, and what of them the loss needs; V is this device's share of the vocabulary."""
-
-    stored: jax.Array
-    """[C, V] in hidden's dtype: l, or exp(l - target) when that is the shift."""
-    log_sum: jax.Array
-    """float32 [C] log sum over the whole vocabulary of exp l."""
-    target: jax.Array
-    """float32 [C] the target's l."""
-    mean: jax.Array
-    """float32 [C] mean l over the whole vocabulary; not made, and `target` instead, without label smoothing."""
-    own_target: jax.Array
-    """int [C] the target's column of `stored`, out of bounds where another device has it."""
-
-    def is_target(self) -> jax.Array:
-        """Where the target is: bool [C, V]."""
-        return _is_target(self.own_target, self.stored)
-
-    def probabilities(self, form: _Form) -> jax.Array:
-        """float32 [C, V] exp(l - log_sum)."""
-        if form.shift == "label":
-            return self.stored.astype(jnp.float32) * jnp.exp(self.target - self.log_sum)[:, None]
-        return jnp.exp(self.stored.astype(jnp.float32) - self.log_sum[:, None])
-
-    def whole(self, form: _Form) -> jax.Array:
-        """float32 [C, V] l."""
-        stored = self.stored.astype(jnp.float32)
-        if form.shift == "label":
-            return self.target[:, None] + jnp.log(jnp.maximum(stored, jnp.finfo(jnp.float32).tiny))
-        return stored
-
-
-def _cut(hidden: jax.Array, targets: jax.Array, weights: jax.Array, form: _Form) -> _Chunk:
-    """Tokens in chunks as even as may be, at most chunk_tokens each; the last one ends in tokens of weight 0."""
-    tokens = targets.size
-    count = -(-tokens // max(form.chunk_tokens, 1))
-    length = -(-tokens // count)
-
-    def cut(x: jax.Array, *features: int) -> jax.Array:
-        flat = x.reshape(tokens, *features)
-        padded = jnp.pad(flat, [(0, count * length - tokens)] + [(0, 0)] * len(features))
-        return padded.reshape(count, length, *features)
-
-    # A token that does not count may have any target: no logits, and its loss is finite.
-    hidden = jnp.where(weights[..., None] == 0, 0, hidden)
-    return _Chunk(cut(hidden, hidden.shape[-1]), cut(targets), cut(weights.astype(jnp.float32)))
-
-
-def _logits(chunk: _Chunk, table: jax.Array, form: _Form) -> _Logits:
-    share = table.shape[0]
-    own_target = chunk.targets - (0 if form.vocab_axis is None else share * jax.lax.axis_index(form.vocab_axis))
-    if form.shift == "label":
-        target = _target_logits(chunk, table, own_target, form)
-        logits = _capped(_product("ch,vh->cv", chunk.hidden, table), form)
-        exponentials = jnp.exp(logits - target[:, None])
-        log_sum = target + jnp.log(_over_vocabulary(jnp.sum(exponentials, axis=-1), form))
-        return _Logits(
-            exponentials.astype(chunk.hidden.dtype), log_sum, target, _mean(logits, target, form), own_target
-        )
-    stored = jnp.einsum("ch,vh->cv", chunk.hidden, table)
-    logits = _capped(stored.astype(jnp.float32), form)
-    stored = logits.astype(stored.dtype)
-    logits = stored.astype(jnp.float32)
-    highest = jnp.max(logits, axis=-1)
-    if form.vocab_axis is not None:
-        highest = jax.lax.pmax(highest, form.vocab_axis)
-    log_sum = highest + jnp.log(_over_vocabulary(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1), form))
-    target = _over_vocabulary(jnp.sum(jnp.where(_is_target(own_target, logits), logits, 0.0), axis=-1), form)
-    return _Logits(stored, log_sum, target, _mean(logits, target, form), own_target)
-
-
-def _target_logits(chunk: _Chunk, table: jax.Array, own_target: jax.Array, form: _Form) -> jax.Array:
-    """float32 [C], from the targets' rows of the table; 0 where there is no such row."""
-    share = table.shape[0]
-    rows = table[jnp.clip(own_target, 0, share - 1)].astype(jnp.float32)
-    logits = jnp.sum(chunk.hidden.astype(jnp.float32) * rows, axis=-1)
-    here = (own_target >= 0) & (own_target < share)
-    return _capped(_over_vocabulary(jnp.where(here, logits, 0.0), form), form)
-
-
-def _is_target(own_target: jax.Array, logits: jax.Array) -> jax.Array:
-    return own_target[:, None] == jnp.arange(logits.shape[1])
-
-
-def _mean(logits: jax.Array, target: jax.Array, form: _Form) -> jax.Array:
-    if form.label_smoothing == 0:
-        return target
-    return _over_vocabulary(jnp.sum(logits, axis=-1), form) / _vocabulary(logits, form)
-
-
-def _weighted(chunk: _Chunk, logits: _Logits, form: _Form) -> jax.Array:
-    """float32: the sum of the chunk's weighted losses."""
-    losses = logits.log_sum - (1 - form.label_smoothing) * logits.target - form.label_smoothing * logits.mean
-    if form.z_loss > 0:
-        losses += form.z_loss * jnp.square(logits.log_sum)
-    return jnp.sum(chunk.weights * losses)
-
-
-def _d_logits(chunk: _Chunk, logits: _Logits, form: _Form) -> jax.Array:
-    """[C, V], in hidden's dtype: gradient of `_weighted` by hidden times table."""
-    p = logits.probabilities(form)
-    if form.z_loss > 0:
-        p *= (1 + 2 * form.z_loss * logits.log_sum)[:, None]
-    wanted = jnp.where(logits.is_target(), 1 - form.label_smoothing, 0.0)
-    if form.label_smoothing > 0:
-        wanted += form.label_smoothing / _vocabulary(p, form)
-    gradient = chunk.weights[:, None] * (p - wanted)
-    if form.softcap is not None:
-        gradient *= 1 - jnp.square(logits.whole(form) / form.softcap)
-    return gradient.astype(chunk.hidden.dtype)
-
-
-def _vocabulary(logits: jax.Array, form: _Form) -> int:
-    """Size of the whole vocabulary, of which [C, V] logits are this device's share."""
-    return int(logits.shape[1] * (1 if form.vocab_axis is None else jax.lax.axis_size(form.vocab_axis)))
-
-
-def _over_vocabulary(x: jax.Array, form: _Form) -> jax.Array:
-    return x if form.vocab_axis is None else jax.lax.psum(x, form.vocab_axis)
-
-
-def _capped(logits: jax.Array, form: _Form) -> jax.Array:
-    return logits if form.softcap is None else form.softcap * jnp.tanh(logits / form.softcap)
-
-
-def _product(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
+def _d_logits(chunk: Chunk, logits: Logits, form: Form) -> jax.Array:
+    return through_cap(d_weighted_loss(chunk, logits, form), logits, form)
