@@ -8,7 +8,7 @@ import logging
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 
@@ -142,7 +142,7 @@ class Run:
         began = time.perf_counter()
         with self._meter.paused():
             self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
-            step = cast(jax.stages.Wrapped, make_train_step(self._job, self._mesh))
+            step = make_train_step(self._job, self._mesh)
             self._train_step = self._orders.wait_for(lambda: step.lower(self._state, self._batches.peek()).compile())
         self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.generate.cache import bytes_of, empty_cache, of_layer, quantized, write
+from trainer.generate.cache import E4M3, bytes_of, empty_cache, of_layer, quantized, widened, write
 
 D = 4
 QUANTIZED = jax.jit(quantized, static_argnums=1)
@@ -36,6 +36,16 @@ def test_fp8_of_odd_heads(head):
     x = np.array([head], np.float32)
     largest = np.abs(x).max()
     np.testing.assert_allclose(restored(x, 4), x, rtol=1 / 16, atol=largest * 2.0**-17)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_fp8_number_is_widened_exactly(dtype):
+    numbers = np.arange(256, dtype=np.uint8).view(E4M3)
+    numbers = numbers[np.isfinite(numbers.astype(np.float32))]
+    assert len(numbers) == 254
+    found = jax.jit(widened, static_argnums=1)(numbers, jnp.dtype(dtype))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(found, np.float32), numbers.astype(np.float32))
 
 
 @pytest.mark.parametrize(("head_dim", "ratio"), [(32, 33 / 64), (64, 65 / 128), (128, 129 / 256)])
