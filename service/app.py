@@ -70,7 +70,7 @@ async def _running(app: FastAPI, settings: Settings, launcher: Launcher) -> Asyn
     )
     began = utc_now()
     app.state.credentials = credentials
-    app.state.context = Context(store, launcher, changes, reconciler.wake)
+    app.state.context = Context(store, launcher, changes, reconciler.wake, teachers=settings.teachers)
     app.state.last_pass = lambda: reconciler.last_tick or began
     loop = asyncio.create_task(reconciler.run(), name="reconcile")
     try:

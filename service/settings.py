@@ -1,10 +1,12 @@
 """How the service is set up: the only reader of the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+
+from vishwamai.contract.environment import read_teachers
 
 
 class SettingsError(ValueError):
@@ -43,6 +45,9 @@ class Settings:
     generation_seconds: float = 300.0
     """Longest time that one generation of text may take."""
 
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
+
     @property
     def database(self) -> str:
         """Address of the database, with the default filled in."""
@@ -80,6 +85,7 @@ class Settings:
             steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
             max_generations=_whole(environ, "VISHWAMAI_MAX_GENERATIONS", defaults.max_generations, 1, 1000),
             generation_seconds=_seconds(environ, "VISHWAMAI_GENERATION_SECONDS", defaults.generation_seconds, 86_400),
+            teachers=_teachers(environ),
         )
         if not is_loopback(settings.host):
             raise SettingsError(
@@ -103,6 +109,13 @@ def _launcher(name: str) -> Literal["local"]:
     if name != "local":
         raise SettingsError(f"VISHWAMAI_LAUNCHER={name!r} is not known; 'local' is")
     return "local"
+
+
+def _teachers(environ: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return read_teachers(environ)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

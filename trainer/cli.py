@@ -15,7 +15,7 @@ from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
 from trainer.plan.text import as_text
-from vishwamai.contract.environment import TrainerEnvironment
+from vishwamai.contract.environment import TrainerEnvironment, read_teachers
 from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
@@ -157,12 +157,19 @@ def _train_by_hand(options: argparse.Namespace, environ: MutableMapping[str, str
     document = parse_json(_read(options.config))
     for setting in options.set:
         _assign(document, setting)
-    site = SiteDefaults(platform=options.platform or detect_platform(environ))
+    site = SiteDefaults(platform=options.platform or detect_platform(environ), teachers=_teachers(environ))
     job = resolve(check_config(document), site)
     where = TrainerEnvironment(
         resolved=options.output / "resolved.json", output=options.output, metrics_port=options.metrics_port
     )
     return Attempt(job, where, by_hand=True).live(environ)
+
+
+def _teachers(environ: MutableMapping[str, str]) -> dict[str, str]:
+    try:
+        return read_teachers(environ)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _train_for_launcher(environ: MutableMapping[str, str]) -> int:

@@ -1,7 +1,7 @@
 """What every operation works with."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from service.launchers.base import Launcher
@@ -24,3 +24,5 @@ class Context:
     wake: Callable[[], None]
     """Makes the reconcile loop look at once; may be called from any thread."""
     clock: Callable[[], datetime] = utc_now
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    """Folders of teachers by name."""

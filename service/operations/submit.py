@@ -1,6 +1,7 @@
 """From the bytes of a config to a queued job."""
 
 import json
+import re
 import secrets
 from datetime import datetime
 from hashlib import sha256
@@ -17,6 +18,7 @@ from vishwamai.contract.states import JobState
 SITE: dict[str, SiteDefaults] = {"local": SiteDefaults(platform="cpu")}
 """What each launcher adds to a config."""
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_JOB_ID = re.compile(f"j[{_DIGITS}]{{17}}")
 
 
 class BlockedLaunch(Exception):
@@ -29,8 +31,7 @@ class BlockedLaunch(Exception):
 
 def validate(context: Context, body: bytes) -> ResolvedJob:
     """What this config would run as. Raises InvalidConfig with every reason at once."""
-    document = parse_json(body)
-    return resolve(check_config(document), SITE[context.launcher.name])
+    return _resolved(context, parse_json(body))
 
 
 def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
@@ -39,7 +40,7 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
     Raises InvalidConfig, BlockedLaunch, and KeyReused when the key belongs to another config.
     """
     document = parse_json(body)
-    resolved = resolve(check_config(document), SITE[context.launcher.name])
+    resolved = _resolved(context, document)
     if resolved.blockers:
         raise BlockedLaunch(resolved.blockers)
     now = context.clock()
@@ -57,6 +58,16 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
     stored = context.store.create(record, key=key, request_hash=_hash(document))
     context.wake()
     return stored, stored != made
+
+
+def _resolved(context: Context, document: Any) -> ResolvedJob:
+    config, site = check_config(document), SITE[context.launcher.name]
+    teachers = dict(context.teachers)
+    if config.distillation is not None:
+        name = config.distillation.teacher_model
+        if name not in teachers and _JOB_ID.fullmatch(name) and context.store.job(name) is not None:
+            teachers[name] = context.launcher.output(name)
+    return resolve(config, site.model_copy(update={"teachers": teachers}))
 
 
 def job_id(now: datetime) -> str:

@@ -30,6 +30,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "family": st.sampled_from([name for name in FAMILIES for _ in range(4 if name == "vishwamai" else 1)]),
     "layer_pattern": st.none() | st.lists(st.sampled_from(["full", "sliding"]), min_size=1, max_size=6),
     "attention_dropout_rate": st.just(0.0) | st.floats(0.0, 1.0, exclude_max=True),
+    "teacher_model": st.sampled_from(["gemma-7b", "gs://bucket/teacher", "./teacher", "/models/teacher"]),
     "max_seq_len": st.sampled_from([2, 64, 96, 2048, 4096]) | st.integers(2, 4_194_304),
     "warmup_steps": st.integers(0, 3000) | st.integers(0, 1_000_000_000),
     "max_steps": st.integers(1, 3000) | st.integers(1, 1_000_000_000),
@@ -129,7 +130,11 @@ def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
         case "boolean":
             return st.booleans()
         case "array":
-            return st.lists(_from_schema("", schema["items"]), min_size=schema.get("minItems", 0), max_size=3)
+            return st.lists(
+                _from_schema("", schema["items"]),
+                min_size=schema.get("minItems", 0),
+                max_size=min(3, schema.get("maxItems", 3)),
+            )
         case "null":
             return st.none()
         case _:

@@ -128,7 +128,7 @@ def test_the_strategies_reach_the_interesting_cases():
     assert reached >= {"v3", "v4", "v5e", "v5p", "v6e", "tpu7x", "data", "fsdp", "sequence", "model", "slices"}
     assert reached >= {"flash", "splash", "blockwise", "dense", "none", "attention", "offload", "full", "dots"}
     assert reached >= {"gathered by step", "gathered by layer", "dynamic", *FAMILIES}
-    assert reached >= {"training.warmup_steps", "distillation", "optimization.use_pjit"}
+    assert reached >= {"training.warmup_steps", "distillation.teacher_model", "optimization.use_pjit"}
 
 
 AXIS_OF_STRATEGY = {"data_parallel": "data", "fsdp": "fsdp", "model_parallel": "model", "sequence_parallel": "sequence"}

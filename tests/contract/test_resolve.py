@@ -181,15 +181,6 @@ def test_parameters(model: dict[str, Any], count: int):
     assert job(model=model).parameters == count
 
 
-def test_distillation_is_valid_and_not_launched():
-    resolved = job(distillation={"teacher_model": "gemma-2b"})
-    (blocker,) = resolved.blockers
-    assert (blocker.code, blocker.pointer) == ("distillation-not-in-this-release", "/distillation")
-    assert "gemma-2b" in blocker.message
-    assert why(resolved, "distillation").requested == {"teacher_model": "gemma-2b"}
-    assert job().blockers == []
-
-
 def test_what_was_asked_is_kept_verbatim():
     document = {"training": {"max_steps": 100}, "tpu": {"mesh_shape": {"data": 8}}, "run": {"labels": {"team": "x"}}}
     resolved = job(**document)

@@ -250,6 +250,18 @@ def restored_step(asked: Asked) -> Iterator[Contradiction]:
         yield _clash(asked, ("checkpoint.restore", "training.max_steps"), message, f"a step below {steps}")
 
 
+def student_layers(asked: Asked) -> Iterator[Contradiction]:
+    """A student layer that follows another is one of the model's."""
+    section, names = asked.config.distillation, ("distillation.intermediate_layer_mapping", "model.num_layers")
+    layers = asked.config.model.num_layers
+    if section is None or isinstance(section.intermediate_layer_mapping, str):
+        return
+    if beyond := [pair[0] for pair in section.intermediate_layer_mapping if pair[0] > layers]:
+        listed = ", ".join(map(str, beyond))
+        message = f"{names[0]} names student layer {listed}, and model.num_layers is {layers}"
+        yield _clash(asked, names, message, f"pairs [student, teacher] with a student layer of 1 to {layers}")
+
+
 def hardware(asked: Asked) -> Iterator[Contradiction]:
     """Accelerator, topology, cores, slices and mesh describe one machine."""
     placement = place(asked, axis_limits(asked))
@@ -271,6 +283,7 @@ RULES: tuple[Rule, ...] = (
     evaluation,
     sharded_weights,
     restored_step,
+    student_layers,
     model_axis,
     sequence_axis,
     hardware,

@@ -14,6 +14,8 @@ METRICS_PORT = "VISHWAMAI_METRICS_PORT"
 COORDINATOR = "VISHWAMAI_COORDINATOR"
 PROCESSES = "VISHWAMAI_PROCESSES"
 PROCESS = "VISHWAMAI_PROCESS"
+TEACHERS = "VISHWAMAI_TEACHERS"
+"""Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,17 @@ class TrainerEnvironment:
             PROCESS: self.process if self.processes > 1 else None,
         }
         return {name: str(value) for name, value in pairs.items() if value is not None}
+
+
+def read_teachers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Folders by name, from the variable TEACHERS. Raises ValueError for what is not NAME=FOLDER."""
+    found: dict[str, str] = {}
+    for entry in filter(None, (environ.get(TEACHERS) or "").split(",")):
+        name, equals, folder = (part.strip() for part in entry.partition("="))
+        if not (equals and name and folder) or name in found or "/" in name:
+            raise ValueError(f"{TEACHERS}: {entry!r} is not NAME=FOLDER, or names one twice; commas separate several")
+        found[name] = folder
+    return found
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

@@ -9,6 +9,7 @@ from vishwamai.contract.contradictions import axis_limits
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolution import not_yet
 from vishwamai.contract.resolution.defaults import yield_to_requests
+from vishwamai.contract.resolution.distillation import settle_distillation
 from vishwamai.contract.resolution.draft import Draft
 from vishwamai.contract.resolution.execution import batch_of, settle_execution
 from vishwamai.contract.resolution.family import settle_family
@@ -38,7 +39,8 @@ def resolve(config: TrainingConfig, site: SiteDefaults | None = None) -> Resolve
     hardware = describe(placement, site.platform, spot=draft["tpu.spot"])
     precision = settle_precision(draft)
     execution = settle_execution(draft, hardware, placement.mesh, precision)
-    blocking = not_yet.answer(draft)
+    not_yet.answer(draft)
+    blocking = settle_distillation(draft, site, precision)
 
     effective = draft.config()
     batch = batch_of(effective, placement.devices)

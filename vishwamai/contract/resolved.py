@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vishwamai.contract.base import Value
-from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.config import ModelSection, TrainingConfig
 from vishwamai.contract.problems import Notice
 
 Platform = Literal["tpu", "cpu", "gpu"]
@@ -21,6 +21,7 @@ class SiteDefaults(Value):
 
     platform: Platform = "tpu"
     accelerator: str | None = Field(None, description="Generation to prefer where several fit.")
+    teachers: dict[str, str] = Field({}, description="Folders of the teachers that configs may name.")
 
 
 class Decision(Value):
@@ -121,6 +122,24 @@ class Batch(Value):
     tokens_per_step: int
 
 
+class Teacher(Value):
+    """The model that a job learns from, as the trainer found it."""
+
+    kind: Literal["huggingface", "run"]
+    folder: str = Field(description="Of a Hugging Face checkpoint, or a run's output.")
+    step: int | None = Field(None, description="The run's checkpoint; null: its newest.")
+    model: ModelSection
+    dtype: ComputeType = Field(description="Of its weights.")
+    attention: AttentionKind
+    layers: list[tuple[int, int]] = Field(
+        description="Layers whose outputs are compared, [student, teacher], from 1; [] compares none."
+    )
+
+    def projects(self, width: int) -> bool:
+        """Whether hidden states of this width need a learned projection to be compared with the teacher's."""
+        return bool(self.layers) and self.model.hidden_dim != width
+
+
 class ResolvedJob(Value):
     """All that a launcher and a trainer need; written to the job's `resolved.json`."""
 
@@ -135,6 +154,7 @@ class ResolvedJob(Value):
     execution: Execution
     batch: Batch
     parameters: int = Field(description="Trainable parameters of the model.")
+    teacher: Teacher | None = Field(None, description="Found by the trainer when the config has a teacher.")
     decisions: list[Decision]
     warnings: list[Notice]
 

@@ -1,0 +1,83 @@
+"""Which teacher, and which of the section's settings take effect. What the teacher is like, the trainer finds out."""
+
+import re
+
+from vishwamai.contract.problems import Notice
+from vishwamai.contract.resolution.draft import Draft
+from vishwamai.contract.resolved import Precision, SiteDefaults
+
+_TEACHER = "distillation.teacher_model"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def settle_distillation(draft: Draft, site: SiteDefaults, precision: Precision) -> list[Notice]:
+    """Decides the section distillation; the notices forbid a launch without the teacher that was asked for."""
+    if draft["distillation"] is None:
+        return []
+    if draft["distillation.teacher_dtype"] is None:
+        why = "not given, so the teacher's weights are kept in the type that the step computes in"
+        draft.decide("distillation.teacher_dtype", precision.compute, why)
+    _explain_unused(draft)
+    _explain_layers(draft)
+    return _find_teacher(draft, site)
+
+
+def is_path(teacher: str) -> bool:
+    """Whether a teacher is named by its place: a name has no slash and begins with no dot or tilde."""
+    return "/" in teacher or "\\" in teacher or teacher.startswith((".", "~"))
+
+
+def _find_teacher(draft: Draft, site: SiteDefaults) -> list[Notice]:
+    teacher: str = draft[_TEACHER]
+    if folder := site.teachers.get(teacher):
+        draft.decide(_TEACHER, folder, f"where this site keeps {teacher}")
+        return []
+    if _ADDRESS.match(teacher):
+        message = f"The teacher {teacher} is an address, and this release reads teachers from folders."
+        return [_blocked("teacher-address", message, "Mount or copy it, and name the folder.")]
+    if is_path(teacher):
+        draft.explain(_TEACHER, teacher, "a folder, read by the trainer when it starts")
+        return []
+    known = ", ".join(sorted(site.teachers)) or "none"
+    message = f"{teacher} is no teacher that this site knows ({known}), and no job of its."
+    fix = f"Name a folder (./{teacher} for one beside the trainer), or let VISHWAMAI_TEACHERS say where {teacher} is."
+    return [_blocked("unknown-teacher", message, fix)]
+
+
+def _blocked(code: str, message: str, fix: str) -> Notice:
+    return Notice(code=code, pointer="/distillation/teacher_model", message=message, fix=fix, blocks_launch=True)
+
+
+def _explain_unused(draft: Draft) -> None:
+    section = draft["distillation"]
+    if "distillation.jsd_beta" in draft.asked and section["divergence"] != "jsd":
+        why = f"not used: only jsd has it, and divergence is {section['divergence']}"
+        draft.explain("distillation.jsd_beta", section["jsd_beta"], why)
+    for name in ("intermediate_layer_mapping", "hidden_loss", "hidden_weight"):
+        setting = f"distillation.{name}"
+        if setting in draft.asked and not matches_layers(section):
+            off = (
+                "hidden_weight is 0"
+                if section["use_intermediate_distillation"]
+                else "use_intermediate_distillation is false"
+            )
+            if name != "hidden_weight" or not section["use_intermediate_distillation"]:
+                draft.explain(setting, section[name], f"not used: {off}")
+
+
+def _explain_layers(draft: Draft) -> None:
+    section = draft["distillation"]
+    if not matches_layers(section):
+        return
+    mapping = section["intermediate_layer_mapping"]
+    why = {
+        "uniform": "each student layer follows the teacher layer at the same share of the depth; the trainer, which knows "
+        "the teacher's depth, tells the pairs",
+        "last": "the last layers follow each other",
+    }.get(mapping if isinstance(mapping, str) else "", "pairs of [student, teacher] layers, as asked")
+    draft.explain("distillation.intermediate_layer_mapping", mapping, why)
+
+
+def matches_layers(section: dict[str, object]) -> bool:
+    """Whether hidden states are compared, by the section's fields."""
+    return bool(section["use_intermediate_distillation"] and section["hidden_weight"])
