@@ -85,7 +85,7 @@ def test_what_is_out_of_range_is_refused(section):
 
 def test_a_student_layer_that_does_not_exist_is_refused():
     document = {"model": {"num_layers": 4}, "distillation": {"intermediate_layer_mapping": [[4, 9], [5, 12]]}}
-    with pytest.raises(InvalidConfig, match="student layer 5, and model.num_layers is 4"):
+    with pytest.raises(InvalidConfig, match=r"student layer 5, and model\.num_layers is 4"):
         check_config(document)
 
 

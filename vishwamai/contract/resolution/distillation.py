@@ -53,16 +53,14 @@ def _explain_unused(draft: Draft) -> None:
     if "distillation.jsd_beta" in draft.asked and section["divergence"] != "jsd":
         why = f"not used: only jsd has it, and divergence is {section['divergence']}"
         draft.explain("distillation.jsd_beta", section["jsd_beta"], why)
-    for name in ("intermediate_layer_mapping", "hidden_loss", "hidden_weight"):
-        setting = f"distillation.{name}"
-        if setting in draft.asked and not matches_layers(section):
-            off = (
-                "hidden_weight is 0"
-                if section["use_intermediate_distillation"]
-                else "use_intermediate_distillation is false"
-            )
-            if name != "hidden_weight" or not section["use_intermediate_distillation"]:
-                draft.explain(setting, section[name], f"not used: {off}")
+    if matches_layers(section):
+        return
+    idle, why = ["intermediate_layer_mapping", "hidden_loss"], "not used: hidden_weight is 0"
+    if not section["use_intermediate_distillation"]:
+        idle, why = [*idle, "hidden_weight"], "not used: use_intermediate_distillation is false"
+    for name in idle:
+        if f"distillation.{name}" in draft.asked:
+            draft.explain(f"distillation.{name}", section[name], why)
 
 
 def _explain_layers(draft: Draft) -> None:
@@ -70,11 +68,11 @@ def _explain_layers(draft: Draft) -> None:
     if not matches_layers(section):
         return
     mapping = section["intermediate_layer_mapping"]
-    why = {
-        "uniform": "each student layer follows the teacher layer at the same share of the depth; the trainer, which knows "
-        "the teacher's depth, tells the pairs",
-        "last": "the last layers follow each other",
-    }.get(mapping if isinstance(mapping, str) else "", "pairs of [student, teacher] layers, as asked")
+    why = "pairs of [student, teacher] layers, as asked"
+    if mapping == "uniform":
+        why = "a student layer follows the teacher's at the same share of the depth; the trainer tells the pairs"
+    elif mapping == "last":
+        why = "the last layers follow each other"
     draft.explain("distillation.intermediate_layer_mapping", mapping, why)
 
 
