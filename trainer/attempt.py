@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from types import ModuleType
 
 from trainer.devices import prepare_devices
+from trainer.distill.teacher import find_teacher
 from trainer.distributed import join
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
@@ -66,6 +67,7 @@ class Attempt:
         """Joins control plane, files and metrics to the reporter, in the order in which they can tell of trouble."""
         where = self._where
         if where.process:  # process 0 speaks for all; what the others print is theirs
+            self._job = find_teacher(self._job)
             return
         if where.reports_url:
             spool = Spool(where.output / UNDELIVERED)
@@ -75,6 +77,7 @@ class Attempt:
             reporter.add(plane)
         for blocker in self._job.blockers:
             raise UserError(_told(blocker))
+        self._job = find_teacher(self._job)
         try:
             where.output.mkdir(parents=True, exist_ok=True)
             (where.output / "resolved.json").write_text(self._job.model_dump_json(indent=2) + "\n", encoding="utf-8")

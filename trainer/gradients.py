@@ -10,7 +10,7 @@ are reduced as they arise, which is what the transpose of gathering does.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,8 @@ from trainer.batch import Batch
 from trainer.collectives import add_over, gather_weight, index_along, own, reduce_gradient
 from trainer.losses import cross_entropy
 from trainer.mesh import BATCH_AXES, TOKEN_AXES, Sharding, batch_spec
-from trainer.model import Computation, Decoder, Description, Params, describe
+from trainer.model import Computation, Decoder, Description, Params
+from trainer.trained import describe_trained, of_model
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -32,24 +33,46 @@ class Sums(NamedTuple):
     """Nats."""
     weight: jax.Array
     """Tokens that count."""
+    parts: dict[str, jax.Array] = {}
+    """What the loss is made of, and what else is to be told of a step, in the units of `loss`."""
 
 
-Gradients = Callable[[Params, Batch, jax.Array, jax.Array], tuple[Sums, Params]]
+Gradients = Callable[..., tuple[Sums, Params]]
 SummedLoss = Callable[[Params, Batch], Sums]
 
 
-def make_gradients(job: ResolvedJob, mesh: Mesh) -> Gradients:
-    """(params, batch, dropout key, loss scale) -> (sums, gradients of scale * sums.loss, placed as the params).
+class TaughtLoss(Protocol):
+    """Another loss than the job's own cross-entropy, which something beside the batch teaches."""
 
-    Batch fields are [sequences_per_step, T]; the key is uint32 words that differ from step to step.
+    specs: tuple[Any, ...]
+    """How the mesh splits what it is taught by."""
+
+    def prepare(self, *taught: Any) -> Any:
+        """What is done with it once a step."""
+
+    def loss(
+        self, device: "OneDevice", weights: Params, batch: Batch, rows: jax.Array, key: jax.Array, taught: Any
+    ) -> Sums:
+        """Sums over one device's tokens, given what `prepare` made."""
+
+
+def make_gradients(job: ResolvedJob, mesh: Mesh, lesson: TaughtLoss | None = None) -> Gradients:
+    """(params, batch, dropout key, scale, *taught) -> (sums, gradients of scale * sums.loss, placed as the params).
+
+    Batch fields are [sequences_per_step, T]; the key is uint32 words that differ from step to step; `taught` is what
+    the lesson, if there is one, has specs for.
     """
     device = OneDevice(job, mesh)
 
-    def gradients(params: Params, batch: Batch, key: jax.Array, scale: jax.Array) -> tuple[Sums, Params]:
+    def gradients(params: Params, batch: Batch, key: jax.Array, scale: jax.Array, *taught: Any) -> tuple[Sums, Params]:
         weights = device.whole(params)
+        prepared = None if lesson is None else lesson.prepare(*taught)
 
         def scaled_loss(weights: Params, batch: Batch, rows: jax.Array) -> tuple[jax.Array, Sums]:
-            sums = device.loss(weights, batch, rows, key)
+            if lesson is None:
+                sums = device.loss(weights, batch, rows, key)
+            else:
+                sums = lesson.loss(device, weights, batch, rows, key, prepared)
             return scale * sums.loss, sums
 
         def visit(batch: Batch, rows: jax.Array) -> tuple[Sums, Params]:
@@ -57,9 +80,10 @@ def make_gradients(job: ResolvedJob, mesh: Mesh) -> Gradients:
             return sums, found
 
         sums, found = _accumulate(visit, batch, device.rows(batch), job.batch.accumulation)
-        return Sums(*(add_over(x, *TOKEN_AXES) for x in sums)), device.reduce(found)
+        return _of_all(sums), device.reduce(found)
 
-    in_specs = (device.specs, batch_spec(mesh), PartitionSpec(), PartitionSpec())
+    taught_specs = () if lesson is None else lesson.specs
+    in_specs = (device.specs, batch_spec(mesh), PartitionSpec(), PartitionSpec(), *taught_specs)
     return jax.shard_map(gradients, mesh=mesh, in_specs=in_specs, out_specs=(PartitionSpec(), device.specs))
 
 
@@ -69,9 +93,13 @@ def make_summed_loss(job: ResolvedJob, mesh: Mesh) -> SummedLoss:
 
     def summed(params: Params, batch: Batch) -> Sums:
         sums = device.loss(device.whole(params), batch, device.rows(batch), None)
-        return Sums(*(add_over(x, *TOKEN_AXES) for x in sums))
+        return _of_all(sums)
 
     return jax.shard_map(summed, mesh=mesh, in_specs=(device.specs, batch_spec(mesh)), out_specs=PartitionSpec())
+
+
+def _of_all(sums: Sums) -> Sums:
+    return jax.tree.map(lambda x: add_over(x, *TOKEN_AXES), sums)
 
 
 class OneDevice:
@@ -79,7 +107,7 @@ class OneDevice:
 
     def __init__(self, job: ResolvedJob, mesh: Mesh) -> None:
         self._job = job
-        self._description: Description = describe(job.effective.model)
+        self._description: Description = describe_trained(job)
         self.specs: Params = self._description.specs(Sharding.of(job, mesh))
         """How the mesh splits each parameter."""
         self._by_layer = bool(job.execution.weight_axes) and job.execution.weight_gather == "layer"
@@ -115,7 +143,7 @@ class OneDevice:
 
     def decoder(self, weights: Params) -> Decoder:
         """The model with these weights."""
-        model: Decoder = nnx.merge(self._description.graph, weights)
+        model: Decoder = nnx.merge(self._description.graph, of_model(weights))
         return model
 
     def rows(self, batch: Batch) -> jax.Array:

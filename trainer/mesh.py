@@ -62,6 +62,7 @@ def sharding_rules(job: ResolvedJob) -> Rules:
         "heads_bias": ("model",),
         "kv_heads_bias": ("model",),
         "layers": (),
+        "teacher_embed": (),
         "norm": (),
     }
 

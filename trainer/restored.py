@@ -6,10 +6,14 @@ from jax.sharding import Mesh
 
 from trainer.checkpoints import Checkpoints
 from trainer.errors import UserError
-from trainer.run import checkpoint_folder
 from trainer.step import TrainState, abstract_state
 from vishwamai.contract.config import CheckpointSection
 from vishwamai.contract.resolved import ResolvedJob
+
+
+def checkpoint_folder(job: ResolvedJob, output: Path) -> Path:
+    """Where the job's checkpoints are."""
+    return Path(job.effective.checkpoint.directory or output / "checkpoints")
 
 
 def newest_state(job: ResolvedJob, mesh: Mesh, output: Path) -> TrainState:

@@ -14,6 +14,8 @@ from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.data import open_data
 from trainer.diagnosis import first_bad_layer
+from trainer.distill.lesson import teacher_job
+from trainer.distill.load import check_tokens, fingerprint, load_teacher
 from trainer.early_stopping import EarlyStopping
 from trainer.effective import effective_settings
 from trainer.errors import NonFiniteError, StorageError
@@ -23,9 +25,11 @@ from trainer.huggingface.start import initial_params
 from trainer.kernels import with_checked_kernel
 from trainer.mesh import make_mesh
 from trainer.meter import Meter
+from trainer.model import Params
 from trainer.orders import Ordered, Orders
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
+from trainer.restored import checkpoint_folder
 from trainer.step import (
     TrainState,
     abstract_state,
@@ -39,11 +43,6 @@ from vishwamai.contract.reports import EffectiveEvent
 from vishwamai.contract.resolved import ResolvedJob
 
 _LOG = logging.getLogger(__name__)
-
-
-def checkpoint_folder(job: ResolvedJob, output: Path) -> Path:
-    """Where the job's checkpoints are."""
-    return Path(job.effective.checkpoint.directory or output / "checkpoints")
 
 
 class Run:
@@ -104,6 +103,7 @@ class Run:
     def _restore(self) -> None:
         """Takes up the newest checkpoint: the state, and what was kept beside it."""
         self._reporter.phase("restoring", 0)
+        self._take_teacher()
         abstract = abstract_state(self._job, self._mesh)
         restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
         extra: dict[str, Any] = {}
@@ -115,18 +115,36 @@ class Run:
         self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
         self._meter = Meter(extra.get("tokens", 0), max_bad_steps=self._config.training.max_bad_steps)
         self._reporter.resume(self.step)
-        facts = self._data.facts()
-        for name, value in extra.get("data", {}).items():
-            if value != facts.get(name):
+        before, facts = extra.get("data", {}), self._fingerprints()
+        for name, value in facts.items():
+            if name in before and before[name] != value:
                 _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
         self._tell_effective(resumed_from=self.step or None)
+
+    def _take_teacher(self) -> None:
+        """The job's teacher, if it has one: its weights on the mesh, and its kernel checked like the student's."""
+        self._teacher: tuple[Params, ...] = ()
+        self._taught_by: dict[str, Any] = {}
+        if self._job.teacher is None:
+            return
+        if unsure := check_tokens(self._job, self._data.tokenizer):
+            _LOG.warning("%s", unsure)
+        checked, kernels = self._orders.wait_for(lambda: with_checked_kernel(teacher_job(self._job)))
+        teacher = self._job.teacher.model_copy(update={"attention": checked.execution.attention})
+        self._job = self._job.model_copy(update={"teacher": teacher})
+        self._teacher = (self._orders.wait_for(lambda: load_teacher(self._job, self._mesh)),)
+        facts = teacher.model_dump(mode="json") | {"fingerprint": fingerprint(*self._teacher)}
+        self._taught_by = facts | {"attention_check": kernels}
 
     def _tell_effective(self, *, resumed_from: int | None) -> None:
         """What really runs, from here on."""
         settings = effective_settings(
             self._job, self._mesh, self._data.facts(), self._state.params, resumed_from=resumed_from
         )
-        self._reporter.tell(EffectiveEvent(time=now(), settings=settings | {"attention_check": self._kernels}))
+        settings["attention_check"] = self._kernels
+        if self._taught_by:
+            settings["teacher"] = self._taught_by
+        self._reporter.tell(EffectiveEvent(time=now(), settings=settings))
 
     def _first_state(self) -> TrainState:
         """Drawn at random, or imported."""
@@ -141,7 +159,11 @@ class Run:
         with self._meter.paused():
             self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
             step = make_train_step(self._job, self._mesh)
-            self._train_step = self._orders.wait_for(lambda: step.lower(self._state, self._batches.peek()).compile())
+
+            def inputs() -> tuple[Any, ...]:
+                return (self._state, self._batches.peek(), *self._teacher)
+
+            self._train_step = self._orders.wait_for(lambda: step.lower(*inputs()).compile())
         self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
 
     def _go_on_exactly(self) -> None:
@@ -163,7 +185,7 @@ class Run:
 
     def _take_step(self) -> None:
         batch, waited = self._batches.take()
-        self._state, metrics = self._train_step(self._state, batch)
+        self._state, metrics = self._train_step(self._state, batch, *self._teacher)
         self.step += 1
         self._meter.add(self.step, metrics, waited)
 
@@ -208,13 +230,18 @@ class Run:
 
     def _extra(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state."""
-        facts = self._data.facts()
         return {
             "tokens": self._meter.tokens,
             "evaluated": self._evaluated,
             "early_stopping": self._early_stopping.state(),
-            "data": {name: facts[name] for name in ("tokenizer_fingerprint", "corpus_fingerprint")},
+            "data": self._fingerprints(),
         }
+
+    def _fingerprints(self) -> dict[str, str]:
+        """What a course of training follows from, beside its config."""
+        facts = self._data.facts()
+        found: dict[str, str] = {name: facts[name] for name in ("tokenizer_fingerprint", "corpus_fingerprint")}
+        return found | ({"teacher_fingerprint": self._taught_by["fingerprint"]} if self._taught_by else {})
 
     def _save_before_ending(self) -> str:
         """Saves when the order to end allows it, and says what a new start will find."""

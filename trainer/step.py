@@ -18,11 +18,13 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from trainer.batch import Batch
+from trainer.distill.lesson import Lesson, teacher_job, temperature_at
 from trainer.gradients import Sums, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
 from trainer.mesh import Sharding, batch_sharding, replicated
-from trainer.model import Params, describe, init_params
+from trainer.model import Params
 from trainer.optimizer import learning_rate, make_optimizer
+from trainer.trained import describe_trained, init_trained, with_projection
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -51,6 +53,8 @@ class StepMetrics(NamedTuple):
     """False: loss or gradients are not numbers, and weights and optimizer were left as they were."""
     health: Health
     """After the step."""
+    parts: dict[str, jax.Array] = {}
+    """Beside a teacher: means per token of what the loss is made of, and how the two models compare."""
 
 
 EvalStep = Callable[[Params, Batch], Sums]
@@ -59,16 +63,21 @@ EvalStep = Callable[[Params, Batch], Sums]
 def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
     """The jitted step (state, batch) -> (state, metrics); batch fields are [sequences_per_step, T].
 
-    The state given is consumed: its buffers become the new state's.
+    The state given is consumed: its buffers become the new state's. Of a job with a teacher, the teacher's parameters
+    are a third argument, which stays as it is.
     """
-    optimizer = make_optimizer(job.effective.training, describe(job.effective.model).matrices())
+    optimizer = make_optimizer(job.effective.training, describe_trained(job).matrices())
     schedule = learning_rate(job.effective.training)
-    gradients_of = make_gradients(job, mesh)
+    gradients_of = make_gradients(job, mesh, None if job.teacher is None else Lesson(job, mesh))
     _, dropout_key = seed_keys(job.effective.run.seed)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def taught(state: TrainState, teacher: tuple[Params, ...]) -> tuple[Any, ...]:
+        section, max_steps = job.effective.distillation, job.effective.training.max_steps
+        return (*teacher, temperature_at(section, state.step, max_steps)) if teacher and section else ()
+
+    def step(state: TrainState, batch: Batch, *teacher: Params) -> tuple[TrainState, StepMetrics]:
         key = jax.random.bits(jax.random.fold_in(dropout_key, state.step), (2,))
-        sums, gradients = gradients_of(state.params, batch, key, state.health.scale)
+        sums, gradients = gradients_of(state.params, batch, key, state.health.scale, *taught(state, teacher))
         share = 1.0 / jnp.maximum(sums.weight, 1.0)
         loss = sums.loss * share
         gradients = jax.tree.map(lambda gradient: gradient * (share / state.health.scale), gradients)
@@ -83,7 +92,8 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
         params = jax.tree.map(lambda new, old: jnp.where(finite & jnp.isfinite(new), new, old), params, state.params)
         opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, state.opt_state)
         health = after_step(state.health, job.precision, loss, finite)
-        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health)
+        parts = {name: x * share for name, x in sums.parts.items()}
+        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health, parts)
         return TrainState(state.step + 1, params, opt_state, health), metrics
 
     shardings = state_shardings(job, mesh)
@@ -101,11 +111,12 @@ def make_eval_step(job: ResolvedJob, mesh: Mesh) -> EvalStep:
 def init_state(job: ResolvedJob, mesh: Mesh) -> TrainState:
     """A fresh state, made in place on the mesh; its values do not depend on the mesh."""
     init_key, _ = seed_keys(job.effective.run.seed)
-    return _made(job, mesh, lambda: _fresh(job, init_params(job.effective.model, init_key)))()
+    return _made(job, mesh, lambda: _fresh(job, init_trained(job, init_key)))()
 
 
 def state_from_params(job: ResolvedJob, mesh: Mesh, params: Params) -> TrainState:
     """The state of a run that starts from given weights, such as imported ones; they may lie on the host."""
+    params = with_projection(job, params, seed_keys(job.effective.run.seed)[0])
     placed = jax.device_put(params, state_shardings(job, mesh).params)
     return _made(job, mesh, lambda placed: _fresh(job, placed))(placed)
 
@@ -118,7 +129,7 @@ def _made(job: ResolvedJob, mesh: Mesh, make: Callable[..., TrainState]) -> Call
 
 
 def _fresh(job: ResolvedJob, params: Params) -> TrainState:
-    optimizer = make_optimizer(job.effective.training, describe(job.effective.model).matrices())
+    optimizer = make_optimizer(job.effective.training, describe_trained(job).matrices())
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), healthy(job.precision))
 
 
@@ -140,7 +151,7 @@ def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
 
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:
     """Where each part of the state lives: optimizer moments beside their parameters, counters everywhere."""
-    description = describe(job.effective.model)
+    description = describe_trained(job)
     optimizer = make_optimizer(job.effective.training, description.matrices())
     params = jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
@@ -159,6 +170,21 @@ def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:
     return TrainState(replicated(mesh), params, opt_state, health)
 
 
+def teacher_shardings(job: ResolvedJob, mesh: Mesh) -> Params:
+    """Where the teacher's parameters live."""
+    return state_shardings(teacher_job(job), mesh).params
+
+
+def abstract_teacher(job: ResolvedJob, mesh: Mesh) -> tuple[Params, ...]:
+    """The step's arguments behind the batch as jax.ShapeDtypeStruct with shardings: none without a teacher."""
+    if job.teacher is None:
+        return ()
+    dtype = jnp.dtype(job.teacher.dtype)
+    shapes = describe_trained(teacher_job(job)).shapes
+    places = teacher_shardings(job, mesh)
+    return (jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, dtype, sharding=at), shapes, places),)
+
+
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """A host's batch laid over the mesh; every process passes the same whole batch and keeps its own part."""
     place = batch_sharding(mesh)
@@ -172,7 +198,7 @@ def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _state_shapes(job: ResolvedJob) -> TrainState:
-    return jax.eval_shape(lambda params: _fresh(job, params), describe(job.effective.model).shapes)
+    return jax.eval_shape(lambda params: _fresh(job, params), describe_trained(job).shapes)
 
 
 __all__ = [
@@ -181,6 +207,7 @@ __all__ = [
     "TrainState",
     "abstract_batch",
     "abstract_state",
+    "abstract_teacher",
     "init_state",
     "make_eval_step",
     "make_train_step",
@@ -188,4 +215,5 @@ __all__ = [
     "seed_keys",
     "state_from_params",
     "state_shardings",
+    "teacher_shardings",
 ]

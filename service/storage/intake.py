@@ -1,6 +1,7 @@
 """Taking in a trainer's report: each event to its table, once, and the job's state after it."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -150,7 +151,8 @@ class _Intake:
 
     def _step(self, event: StepEvent) -> None:
         values = {name: getattr(event, name) for name in _STEP_COLUMNS}
-        self.step_rows[event.step] = {**self.key, "step": event.step, "time": event.time, **values}
+        parts = {name: value for name, value in event.parts.items() if math.isfinite(value)} or None
+        self.step_rows[event.step] = {**self.key, "step": event.step, "time": event.time, **values, "parts": parts}
         for name in ("step", "loss", "learning_rate", "tokens", "tokens_per_second", "step_seconds"):
             self.progress[name] = getattr(event, name)
         self.life["last_step"] = event.step

@@ -34,7 +34,10 @@ class Point(NamedTuple):
 
 
 def read(connection: Connection, job_id: str, names: Collection[str] | None) -> dict[str, list[Point]]:
-    """Points by rising step of the metrics named, or of all; those of evaluations are called "<evaluation>_loss"."""
+    """Points by rising step of the metrics named, or of all; those of evaluations are called "<evaluation>_loss".
+
+    The parts of a loss are series beside the others, under their own names.
+    """
     limits = _last_valid_steps(connection, job_id)
     found: dict[str, list[Point]] = {}
 
@@ -42,10 +45,11 @@ def read(connection: Connection, job_id: str, names: Collection[str] | None) -> 
         if value is not None and math.isfinite(value) and (names is None or name in names):
             found.setdefault(name, []).append(Point(row["step"], row["time"], float(value)))
 
-    if names is None or not set(names).isdisjoint(STEP_METRICS):
-        for row in _valid_rows(connection, steps, job_id, limits):
-            for name in STEP_METRICS:
-                keep(name, row, row[name])
+    for row in _valid_rows(connection, steps, job_id, limits):
+        for name in STEP_METRICS:
+            keep(name, row, row[name])
+        for name, value in (row["parts"] or {}).items():
+            keep(name, row, value)
     if names is None or not set(names) <= set(STEP_METRICS):
         for row in _valid_rows(connection, evals, job_id, limits):
             for metric in EVAL_METRICS:

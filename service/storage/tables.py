@@ -152,6 +152,7 @@ steps = Table(
     Column("tokens_per_second", Double),
     Column("step_seconds", Double),
     Column("data_wait_seconds", Double),
+    Column("parts", JSON(none_as_null=True)),
     sqlite_with_rowid=False,
 )
 

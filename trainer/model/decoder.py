@@ -13,7 +13,7 @@ model would begin by predicting the token it just read.
 Everything here sees one device's part of the arrays, inside `jax.shard_map`; see trainer/gradients.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -66,6 +66,20 @@ class Decoder(nnx.Module):
         """
         x, _ = self._blocks(self.embed(tokens, how), self._tokens(segments, rows), how, dropout_key)
         return self.norm(x)
+
+    def with_layers(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array,
+        rows: jax.Array,
+        how: Computation,
+        layers: Sequence[int],
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Hidden states as a call gives them, and the outputs [len(layers), B, T, H] of these layers, from 1."""
+        x, inputs = self._blocks(self.embed(tokens, how), self._tokens(segments, rows), how, dropout_key)
+        outputs = [x if layer == self.config.num_layers else inputs[layer] for layer in layers]
+        return self.norm(x), jnp.stack(outputs) if outputs else None
 
     def hidden_states(self, tokens: jax.Array, segments: jax.Array, how: Computation) -> jax.Array:
         """[L + 1, B, T, H]: the embeddings, each layer's output, and for the last layer its normalized output."""

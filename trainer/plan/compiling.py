@@ -10,7 +10,7 @@ import jax
 from trainer.errors import TrainerError
 from trainer.mesh import make_mesh
 from trainer.plan.topology import slice_devices
-from trainer.step import abstract_batch, abstract_state, make_train_step
+from trainer.step import abstract_batch, abstract_state, abstract_teacher, make_train_step
 from vishwamai.contract.accelerators import Slice
 from vishwamai.contract.plan import PlanMemory
 from vishwamai.contract.resolved import ResolvedJob
@@ -40,7 +40,7 @@ def compile_step(job: ResolvedJob, chosen: Slice) -> CompiledStep:
     """The job's training step for its slice. Raises CompilerRefused when the compiler gives up on other grounds."""
     mesh = make_mesh(job, slice_devices(chosen, job.hardware.num_slices))
     step: Any = make_train_step(job, mesh)
-    lowered = step.lower(abstract_state(job, mesh), abstract_batch(job, mesh))
+    lowered = step.lower(abstract_state(job, mesh), abstract_batch(job, mesh), *abstract_teacher(job, mesh))
     began = time.perf_counter()
     try:
         compiled = lowered.compile()

@@ -28,6 +28,12 @@ class PrometheusMetrics(Sink):
         self._data_wait = gauge("data_wait_seconds", "Mean wait for input in a step.")
         self._checkpoint_step = gauge("last_checkpoint_step", "Step of the newest committed checkpoint.")
         self._checkpoint_time = gauge("last_checkpoint_timestamp_seconds", "When it was committed.")
+        self._parts = Gauge(
+            "vishwamai_trainer_loss_part",
+            "Beside a teacher: what the loss is made of, and how the two models compare.",
+            ["part"],
+            registry=registry,
+        )
         self._tokens = Counter("vishwamai_trainer_tokens", "Tokens trained on by this process.", registry=registry)
         self._step_seconds = Histogram(
             "vishwamai_trainer_step_seconds",
@@ -67,6 +73,8 @@ class PrometheusMetrics(Sink):
         self._learning_rate.set(event.learning_rate)
         self._tokens_per_second.set(event.tokens_per_second)
         self._data_wait.set(event.data_wait_seconds)
+        for name, value in event.parts.items():
+            self._parts.labels(name).set(value)
         if self._before is not None:
             step, tokens = self._before
             self._tokens.inc(max(0, event.tokens - tokens))

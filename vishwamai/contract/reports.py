@@ -18,6 +18,10 @@ MAX_EVENTS = 1000
 """Events in one report, at most."""
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A step, or a number of tokens or bytes: what a database's integer holds."""
+MAX_PARTS = 16
+"""Parts of a loss in one event, at most."""
+PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+"""A part's name, which becomes a series and a label: a word of at most 32 letters."""
 UNDELIVERED = "reports"
 """Folder in a job's output where a trainer leaves reports it could not deliver, each attempt-NNNNNN-SSSSSSSSSS.json."""
 
@@ -49,6 +53,12 @@ class StepEvent(Event):
     tokens_per_second: float
     step_seconds: float
     data_wait_seconds: float = Field(0.0, description="Mean wait for input inside step_seconds.")
+    parts: dict[PartName, float] = Field(
+        {},
+        max_length=MAX_PARTS,
+        description="Beside a teacher, means per token of this step: ce, kl and hidden make up the loss; teacher_loss "
+        "is the teacher's own, agreement the share of tokens that both find likeliest.",
+    )
 
 
 class EvalEvent(Event):

@@ -131,6 +131,7 @@ class Teacher(Value):
     model: ModelSection
     dtype: ComputeType = Field(description="Of its weights.")
     attention: AttentionKind
+    weight_gather: Literal["step", "layer"] = Field(description="As execution.weight_gather, for its weights.")
     layers: list[tuple[int, int]] = Field(
         description="Layers whose outputs are compared, [student, teacher], from 1; [] compares none."
     )

@@ -115,11 +115,11 @@ def test_a_config_that_no_trainer_can_run_is_valid_but_not_started(idle_plane):
     assert idle_plane.client.get("/jobs").json()["jobs"] == []
 
 
-def test_a_jobs_id_is_a_teacher(idle_plane):
-    taught = idle_plane.client.post("/jobs", json=CONFIG).json()["id"]
+def test_a_jobs_id_is_a_teacher(plane):
+    taught = plane.client.post("/jobs", json=CONFIG).json()["id"]
     for name, known in ((taught, True), ("j" + 17 * "0", False)):
         body = CONFIG | {"distillation": {"teacher_model": name}}
-        answer = idle_plane.client.post("/jobs?validate_only=true", json=body).json()
+        answer = plane.client.post("/jobs?validate_only=true", json=body).json()
         assert answer["resolved"]["effective"]["distillation"]["teacher_model"].endswith(f"/{name}") == known
         assert any(notice["code"] == "unknown-teacher" for notice in answer["warnings"]) != known
 

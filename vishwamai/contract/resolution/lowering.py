@@ -44,10 +44,11 @@ def in_bytes(number: float) -> str:
 
 def need_in_words(need: Need) -> str:
     """The parts of a need, one after another."""
+    teacher = f", {in_bytes(need.teacher)} for the teacher" if need.teacher else ""
     return (
         f"{in_bytes(need.total)} ({in_bytes(need.state)} for weights and optimizer, {in_bytes(need.gathered)} for "
         f"weights at work, {in_bytes(need.gradients)} for gradients, {in_bytes(need.activations)} for activations, "
-        f"{in_bytes(need.under_way)} for the layer or logits under way)"
+        f"{in_bytes(need.under_way)} for the layer or logits under way{teacher})"
     )
 
 

@@ -8,17 +8,18 @@ gradients    c P of one micro-batch, 4 P to add up several, 4 P / W of all devic
              that, and one layer's are whole; and 4 vocabulary x hidden, to which the loss adds the head's
 activations  what remat keeps, over all layers
 under way    the larger of: one layer's arrays in the backward pass; one chunk of logits and its float32 statistics
+teacher      its weights / W and as gathered, a chunk of its logits, and the outputs of its layers
 
 Held against the TPU compiler in six cases (docs/decisions/0009): from 5% under to 17% over.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vishwamai.contract.accelerators import find_generation
 from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.resolution import size
-from vishwamai.contract.resolved import Execution, Hardware, Mesh, Precision, ResolvedJob
+from vishwamai.contract.resolved import Execution, Hardware, Mesh, Precision, ResolvedJob, Teacher
 
 FLOAT32 = 4
 USABLE = 0.92
@@ -34,11 +35,12 @@ class Work:
     mesh: Mesh
     precision: Precision
     execution: Execution
+    teacher: Teacher | None = None
 
     @classmethod
     def of(cls, job: ResolvedJob) -> "Work":
         """A resolved job's."""
-        return cls(job.effective, job.hardware, job.mesh, job.precision, job.execution)
+        return cls(job.effective, job.hardware, job.mesh, job.precision, job.execution, job.teacher)
 
     @property
     def width(self) -> int:
@@ -66,11 +68,12 @@ class Need:
     activations: float
     under_way: float
     available: float
+    teacher: float = 0.0
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.state + self.gathered + self.gradients + self.activations + self.under_way
+        return self.state + self.gathered + self.gradients + self.activations + self.under_way + self.teacher
 
     @property
     def fits(self) -> bool:
@@ -101,7 +104,23 @@ def estimate(work: Work) -> Need:
         activations=_kept(work),
         under_way=max(logits, _layer_under_way(work)),
         available=USABLE * find_generation(work.hardware.accelerator).hbm_bytes_per_device,
+        teacher=_teacher(work),
     )
+
+
+def _teacher(work: Work) -> float:
+    """A teacher's weights as they are kept and as they are read; its chunk of logits; and its layers' outputs."""
+    if work.teacher is None:
+        return 0.0
+    model, kept = work.teacher.model, width(work.teacher.dtype)
+    execution = work.execution.model_copy(update={"weight_gather": work.teacher.weight_gather})
+    config = work.config.model_copy(update={"model": model})
+    theirs = replace(work, config=config, execution=execution, teacher=None)
+    gathered = _gathered(theirs) if work.weight_parts > 1 or kept != work.width else 0.0
+    words = model.vocab_size / size.vocabulary_parts(model, work.mesh.model)
+    logits = FLOAT32 * work.execution.loss_chunk_tokens * words
+    states = (model.num_layers if work.teacher.layers else 1) * work.tokens * model.hidden_dim * work.width
+    return kept * size.held(model, work.mesh.model) / work.weight_parts + gathered + logits + states
 
 
 def _parts(work: Work) -> tuple[float, float]:

@@ -1,0 +1,122 @@
+"""A teacher's weights, from a Hugging Face folder or a run's checkpoint to their places on the mesh."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from trainer.data.tokenizers import Tokenizer, open_tokenizer
+from trainer.errors import UserError
+from trainer.huggingface.load import load_params, read_source
+from trainer.model import Params
+from trainer.restored import state_at
+from trainer.step import teacher_shardings
+from trainer.trained import of_model
+from vishwamai.contract.resolved import ResolvedJob, Teacher
+
+_PROBE = (
+    "The quick brown fox, 3.14159 and 2^10 = 1024.\n\tdef f(x):\n\t\treturn x ** 2  # naïve café\n"
+    "Зелёная миля; 東京タワー; नमस्ते दुनिया; مرحبا; 🦊👩🏽\u200d💻 №5 ½\r\n"
+)
+"""Texts of many scripts: two tokenizers that read them alike are taken for one."""
+_TABLES = ("embedding", "head")
+
+
+def load_teacher(job: ResolvedJob, mesh: Mesh) -> Params:
+    """The parameters of the job's teacher on the mesh, in its number format.
+
+    Raises UserError when they cannot be read or are not what the folder says.
+    """
+    teacher = job.teacher
+    assert teacher is not None
+    folder = Path(teacher.folder)
+    try:
+        params = _imported(folder, teacher) if teacher.kind == "huggingface" else _of_run(job, mesh, teacher)
+    except UserError as error:
+        raise UserError(f"distillation.teacher_model: {error}") from error
+    words = teacher.model.vocab_size
+    params = {name: tree[:words] if name in _TABLES else tree for name, tree in params.items()}
+    dtype = jnp.dtype(teacher.dtype)
+    return jax.tree.map(lambda x, place: jax.device_put(x.astype(dtype), place), params, teacher_shardings(job, mesh))
+
+
+def _imported(folder: Path, teacher: Teacher) -> Params:
+    return load_params(read_source(folder, teacher.model.max_seq_len))
+
+
+def _of_run(job: ResolvedJob, mesh: Mesh, teacher: Teacher) -> Params:
+    folder = Path(teacher.folder)
+    theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes())
+    # Restored on this job's devices: the run's own may be others.
+    here = theirs.model_copy(update={"mesh": job.mesh, "hardware": job.hardware, "execution": job.execution})
+    return of_model(state_at(here, mesh, folder, teacher.step).params)
+
+
+def check_tokens(job: ResolvedJob, tokenizer: Tokenizer) -> str | None:
+    """Makes sure that the teacher reads the student's tokens; says what could not be made sure of.
+
+    Raises UserError when the teacher's tokenizer differs from the job's, or is needed and absent.
+    """
+    teacher = job.teacher
+    assert teacher is not None
+    theirs = _tokenizer_of(job, teacher)
+    if theirs is None:
+        if teacher.model.vocab_size == job.effective.model.vocab_size:
+            return f"{teacher.folder!r} holds no tokenizer.json: the teacher is taken to read the job's own tokens"
+        raise UserError(
+            f"distillation.teacher_model: {teacher.folder!r} holds no tokenizer.json, and its vocabulary has another "
+            "size than the student's: put the teacher's tokenizer beside its weights"
+        )
+    if not _alike(tokenizer, theirs):
+        raise UserError(
+            f"distillation.teacher_model: the teacher in {teacher.folder!r} reads text as other tokens than "
+            f"data.tokenizer {tokenizer.name!r} makes, and this release distils between models of one tokenizer: set "
+            f"data.tokenizer to the teacher's ({theirs.name!r}) and sequence.eos_token_id and pad_token_id to its own"
+        )
+    return None
+
+
+def _tokenizer_of(job: ResolvedJob, teacher: Teacher) -> Tokenizer | None:
+    folder = Path(teacher.folder)
+    if teacher.kind == "run":
+        theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes()).effective
+        return open_tokenizer(theirs.data.tokenizer, theirs.sequence)
+    path = folder / "tokenizer.json"
+    return open_tokenizer(str(path), job.effective.sequence) if path.is_file() else None
+
+
+def _alike(ours: Tokenizer, theirs: Tokenizer) -> bool:
+    if ours.fingerprint == theirs.fingerprint:
+        return True
+    same_size = ours.vocab_size == theirs.vocab_size
+    same_ends = (ours.eos_id, ours.pad_id) == (theirs.eos_id, theirs.pad_id)
+    return same_size and same_ends and np.array_equal(ours.encode(_PROBE), theirs.encode(_PROBE))
+
+
+def fingerprint(params: Params) -> str:
+    """16 hexadecimal digits that differ when any weight does; the same on every mesh.
+
+    Each number's bits are multiplied by an odd factor of its place and added up modulo 2^32, which is the same in any
+    order.
+    """
+    sums = jax.jit(lambda leaves: [_checksum(leaf) for leaf in leaves])(jax.tree.leaves(params))
+    return _mixed([int(one) for one in jax.device_get(sums)])
+
+
+def _checksum(x: jax.Array) -> jax.Array:
+    bits: Any = jax.lax.bitcast_convert_type(x, jnp.uint16 if x.dtype.itemsize == 2 else jnp.uint32)
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+        place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    return jnp.sum((bits.astype(jnp.uint32) + 1) * (place * jnp.uint32(2654435762) + 1), dtype=jnp.uint32)
+
+
+def _mixed(numbers: Sequence[int]) -> str:
+    mixed = 0xCBF29CE484222325
+    for number in numbers:
+        mixed = ((mixed ^ number) * 0x100000001B3) % 2**64
+    return f"{mixed:016x}"
