@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import jax
 
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints

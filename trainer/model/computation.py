@@ -29,6 +29,13 @@ class Computation:
     prepare: Callable[[Params], Params]
     """Makes one layer's weights whole and casts them, where the layer uses them."""
 
+    def cheaply[F: Callable[..., jax.Array]](self, function: F) -> F:
+        """The same elementwise function, keeping for its backward pass what it was given and not its steps.
+
+        Where layers are computed anew nothing of them is kept, and XLA fuses their steps best when left alone.
+        """
+        return jax.checkpoint(function) if self.remat == "none" else function
+
 
 class Tokens(NamedTuple):
     """What every layer knows about the tokens of this device."""
