@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.data import open_data
