@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trainer.model.rotary import Tables
+from trainer.attention.rotary import Tables
 from vishwamai.contract.config.model import LayerKind
 from vishwamai.contract.resolved import AttentionKind, RematPolicy
 

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from trainer.attention import attend
+from trainer.attention.attend import attend
 from trainer.attention.pattern import Pattern
 from trainer.collectives import add_over
 from trainer.hashing import keep_mask
