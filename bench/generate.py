@@ -30,7 +30,7 @@ from trainer.model import Params, init_params
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.generation import CacheFormat, Sampling
 
-PROMPT, NEW, ROUNDS, ANEW = 256, 64, 5, 3
+PROMPT, NEW, ROUNDS, ANEW = 256, 64, 3, 2
 MODEL = ModelSection(
     family="llama",
     vocab_size=8192,
@@ -74,9 +74,9 @@ class Torch:
 
     def __init__(self, python: str, folder: Path) -> None:
         script = Path(__file__).parent / "peers" / "transformers_cache.py"
-        self._process = subprocess.Popen(
-            [python, str(script), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        # -P: beside the script is one called transformers.py.
+        command = [python, "-P", str(script), str(folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         facts = self._read()
         self.versions = f"{facts['versions']}, {facts['threads']} threads"
 
