@@ -73,7 +73,7 @@ class Meter:
             tokens_per_second=(self.tokens - before) / seconds,
             step_seconds=seconds / self._steps,
             data_wait_seconds=self._data_wait / self._steps,
-            parts={name: float(value) for name, value in self._newest.parts.items()},
+            parts={name: float(value) for name, value in self._newest.parts.items()} or None,
         )
         self._begin()
         return event

@@ -151,7 +151,7 @@ class _Intake:
 
     def _step(self, event: StepEvent) -> None:
         values = {name: getattr(event, name) for name in _STEP_COLUMNS}
-        parts = {name: value for name, value in event.parts.items() if math.isfinite(value)} or None
+        parts = {name: value for name, value in (event.parts or {}).items() if math.isfinite(value)} or None
         self.step_rows[event.step] = {**self.key, "step": event.step, "time": event.time, **values, "parts": parts}
         for name in ("step", "loss", "learning_rate", "tokens", "tokens_per_second", "step_seconds"):
             self.progress[name] = getattr(event, name)

@@ -73,7 +73,7 @@ class PrometheusMetrics(Sink):
         self._learning_rate.set(event.learning_rate)
         self._tokens_per_second.set(event.tokens_per_second)
         self._data_wait.set(event.data_wait_seconds)
-        for name, value in event.parts.items():
+        for name, value in (event.parts or {}).items():
             self._parts.labels(name).set(value)
         if self._before is not None:
             step, tokens = self._before

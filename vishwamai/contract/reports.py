@@ -53,8 +53,8 @@ class StepEvent(Event):
     tokens_per_second: float
     step_seconds: float
     data_wait_seconds: float = Field(0.0, description="Mean wait for input inside step_seconds.")
-    parts: dict[PartName, float] = Field(
-        {},
+    parts: dict[PartName, float] | None = Field(
+        None,
         max_length=MAX_PARTS,
         description="Beside a teacher, means per token of this step: ce, kl and hidden make up the loss; teacher_loss "
         "is the teacher's own, agreement the share of tokens that both find likeliest.",

@@ -23,3 +23,15 @@ def test_other_jobs_keep_theirs(store):
     store.store_report("j1", report(*map(step, range(1, 41)), seq=REPORTS_BETWEEN_THINNING), NOW)
     assert len(store.series("j1", ["loss"])["loss"]) == 20
     assert len(store.series("j2", ["loss"])["loss"]) == 30
+
+
+def test_parts_of_a_loss_are_series_of_their_own(store):
+    running(store)
+    parts = [{"ce": 2.0, "kl": 0.5}, {"ce": 1.5, "kl": float("nan")}, None]
+    steps = [step(number, parts=one) for number, one in enumerate(parts, 1)]
+    store.store_report("j1", report(*steps, seq=1), NOW)
+    found = store.series("j1")
+    assert [(point.step, point.value) for point in found["ce"]] == [(1, 2.0), (2, 1.5)]
+    assert [(point.step, point.value) for point in found["kl"]] == [(1, 0.5)]
+    assert len(found["loss"]) == 3
+    assert store.series("j1", ["kl"]).keys() == {"kl"}

@@ -128,7 +128,10 @@ def test_the_projection_is_trained_and_no_part_of_the_model(teacher):
 
 MESHES = {
     "fsdp 4, by layer": ({"fsdp": 4}, {"weight_axes": ("fsdp",), "weight_gather": "layer", "remat": "full"}),
-    "data 2, sequence 2, model 2": ({"data": 2, "sequence": 2, "model": 2}, {"weight_axes": ("data",), "weight_gather": "step"}),
+    "data 2, sequence 2, model 2": (
+        {"data": 2, "sequence": 2, "model": 2},
+        {"weight_axes": ("data",), "weight_gather": "step"},
+    ),
 }
 
 
