@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.distill.teacher import find_teacher
 from trainer.errors import UserError
 from trainer.plan.topology import prepare_compiler
 from vishwamai.contract.accelerators import Slice, slice_for
@@ -69,8 +70,13 @@ def _own_job(document: dict[str, Any]) -> ResolvedJob | None:
 
 
 def settle(document: dict[str, Any], own: dict[str, Any]) -> Subject:
-    """Resolves a document; `own` is what it was before a slice was chosen for it. Raises InvalidConfig."""
+    """Resolves a document; `own` is what it was before a slice was chosen for it. Raises InvalidConfig.
+
+    A teacher is planned, too, where it is found; one that the site does not know is left out.
+    """
     job = resolve(check_config(document), SiteDefaults(platform="tpu"))
+    if not job.blockers:
+        job = find_teacher(job)
     hardware = job.hardware
     chosen = slice_for(hardware.accelerator_label, hardware.topology, multi_host=hardware.num_slices > 1)
     return Subject(job, chosen, _changed(job.decisions, own) if document != own else [])

@@ -28,8 +28,8 @@ def rows(output):
 
 
 def test_a_run_beside_a_teacher_tells_and_keeps_what_it_followed(teacher, tmp_path):
-    seen = Observer()
-    assert live(student(tmp_path, teacher), tmp_path / "out", seen) == 0
+    seen, exportable = Observer(), {"model": {"activation": "swiglu"}}
+    assert live(student(tmp_path, teacher, **exportable), tmp_path / "out", seen) == 0
     (effective,) = seen.of("effective")
     told = effective.settings["teacher"]
     assert (told["folder"], told["kind"], told["layers"]) == (str(teacher), "run", [[1, 3]])
@@ -51,7 +51,7 @@ def test_a_run_beside_a_teacher_tells_and_keeps_what_it_followed(teacher, tmp_pa
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "6")
     before = steps
     resumed = Observer()
-    assert live(student(tmp_path, teacher), tmp_path / "again", resumed, attempt=2) == 0
+    assert live(student(tmp_path, teacher, **exportable), tmp_path / "again", resumed, attempt=2) == 0
     after = [row for row in rows(tmp_path / "again") if row["kind"] == "step"]
     assert [(row["step"], row["loss"], row["parts"]) for row in after] == [
         (row["step"], row["loss"], row["parts"]) for row in before
@@ -70,7 +70,7 @@ def test_a_hugging_face_teacher_whose_tokenizer_the_student_has(tmp_path):
     job = student(
         tmp_path,
         golden,
-        steps=2,
+        steps=3,
         model={"vocab_size": 512, "hidden_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32},
         data={"tokenizer": str(golden / "tokenizer.json"), "train": [str(tmp_path / "corpus.txt")]},
         sequence={"eos_token_id": 1, "pad_token_id": 0, "max_length": 32},
@@ -130,9 +130,9 @@ def test_a_run_without_checkpoints_is_no_teacher(teacher, tmp_path):
 
 def test_another_teacher_than_before_is_said(teacher, tmp_path):
     seen = Observer()
-    one = student(tmp_path, teacher / "checkpoints" / "4", steps=2, logging={"eval_every": 0})
+    one = student(tmp_path, teacher / "checkpoints" / "4", steps=3, logging={"eval_every": 0})
     assert live(one, tmp_path / "out", seen) == 0
-    two = student(tmp_path, teacher, steps=3, logging={"eval_every": 0})
+    two = student(tmp_path, teacher, steps=4, logging={"eval_every": 0})
     seen = Observer()
     assert live(two, tmp_path / "out", seen, attempt=2) == 0
-    assert any("step 2 was trained with another teacher" in event.message for event in seen.of("log"))
+    assert any("step 3 was trained with another teacher" in event.message for event in seen.of("log"))

@@ -60,7 +60,8 @@ def test_status_tells_progress(sinks, get):
 
 
 def test_metrics_are_prometheus_text(sinks, get):
-    tell(sinks, step_event(100), step_event(120, loss=2.25), eval_event(120, loss=2.0), committed(100))
+    tell(sinks, step_event(100), step_event(120, loss=2.25, parts={"ce": 2.5, "agreement": 0.5}))
+    tell(sinks, eval_event(120, loss=2.0), committed(100))
     tell(sinks, PhaseEvent(time=now(), phase="saving", step=120))
     samples: dict[tuple, float] = {}
     for family in text_string_to_metric_families(get("/metrics")):
@@ -72,6 +73,7 @@ def test_metrics_are_prometheus_text(sinks, get):
     assert samples[prefix + "max_steps", ()] == 400
     assert samples[prefix + "loss", ()] == 2.25
     assert samples[prefix + "eval_loss", ()] == 2.0
+    assert (samples[prefix + "loss_part", ("ce",)], samples[prefix + "loss_part", ("agreement",)]) == (2.5, 0.5)
     assert samples[prefix + "last_checkpoint_step", ()] == 100
     assert samples[prefix + "tokens_total", ()] == 2000
     assert samples[prefix + "step_seconds_count", ()] == 20
