@@ -40,7 +40,7 @@ class Evaluator:
         """The evaluation of the parameters of `step`. Raises NonFiniteError when the loss is no number."""
         began = time.perf_counter()
         sums = jax.device_get([self._step(params, self._put(batch)) for batch in self._batches])
-        total, tokens = np.sum(np.asarray([(one.loss, one.weight) for one in sums], np.float64), axis=0)
+        total, tokens = np.sum(np.asarray(sums, np.float64), axis=0)
         loss = float(total / tokens)
         if not math.isfinite(loss):
             raise NonFiniteError(f"Evaluation loss {loss} at step {step}. {CAUSES[Cause.NON_FINITE].hint}")

@@ -33,11 +33,18 @@ class Sums(NamedTuple):
     """Nats."""
     weight: jax.Array
     """Tokens that count."""
-    parts: dict[str, jax.Array] = {}
-    """What the loss is made of, and what else is to be told of a step, in the units of `loss`."""
 
 
-Gradients = Callable[..., tuple[Sums, Params]]
+class StepSums(NamedTuple):
+    """The same, of a step that may have a teacher."""
+
+    loss: jax.Array
+    weight: jax.Array
+    parts: dict[str, jax.Array]
+    """What the loss is made of, and what else is to be told, summed likewise; none without a teacher."""
+
+
+Gradients = Callable[..., tuple[StepSums, Params]]
 SummedLoss = Callable[[Params, Batch], Sums]
 
 
@@ -52,7 +59,7 @@ class TaughtLoss(Protocol):
 
     def loss(
         self, device: "OneDevice", weights: Params, batch: Batch, rows: jax.Array, key: jax.Array, taught: Any
-    ) -> Sums:
+    ) -> StepSums:
         """Sums over one device's tokens, given what `prepare` made."""
 
 
@@ -64,18 +71,20 @@ def make_gradients(job: ResolvedJob, mesh: Mesh, lesson: TaughtLoss | None = Non
     """
     device = OneDevice(job, mesh)
 
-    def gradients(params: Params, batch: Batch, key: jax.Array, scale: jax.Array, *taught: Any) -> tuple[Sums, Params]:
+    def gradients(
+        params: Params, batch: Batch, key: jax.Array, scale: jax.Array, *taught: Any
+    ) -> tuple[StepSums, Params]:
         weights = device.whole(params)
         prepared = None if lesson is None else lesson.prepare(*taught)
 
-        def scaled_loss(weights: Params, batch: Batch, rows: jax.Array) -> tuple[jax.Array, Sums]:
+        def scaled_loss(weights: Params, batch: Batch, rows: jax.Array) -> tuple[jax.Array, StepSums]:
             if lesson is None:
-                sums = device.loss(weights, batch, rows, key)
+                sums = StepSums(*device.loss(weights, batch, rows, key), {})
             else:
                 sums = lesson.loss(device, weights, batch, rows, key, prepared)
             return scale * sums.loss, sums
 
-        def visit(batch: Batch, rows: jax.Array) -> tuple[Sums, Params]:
+        def visit(batch: Batch, rows: jax.Array) -> tuple[StepSums, Params]:
             (_, sums), found = jax.value_and_grad(scaled_loss, has_aux=True)(weights, batch, rows)
             return sums, found
 
@@ -98,7 +107,8 @@ def make_summed_loss(job: ResolvedJob, mesh: Mesh) -> SummedLoss:
     return jax.shard_map(summed, mesh=mesh, in_specs=(device.specs, batch_spec(mesh)), out_specs=PartitionSpec())
 
 
-def _of_all(sums: Sums) -> Sums:
+def _of_all[Tree](sums: Tree) -> Tree:
+    """The sums over all devices."""
     return jax.tree.map(lambda x: add_over(x, *TOKEN_AXES), sums)
 
 
@@ -205,8 +215,8 @@ def _reduce_rest(x: jax.Array, spec: PartitionSpec) -> jax.Array:
 
 
 def _accumulate(
-    visit: Callable[[Batch, jax.Array], tuple[Sums, Params]], batch: Batch, rows: jax.Array, count: int
-) -> tuple[Sums, Params]:
+    visit: Callable[[Batch, jax.Array], tuple[StepSums, Params]], batch: Batch, rows: jax.Array, count: int
+) -> tuple[StepSums, Params]:
     """Adds up what `visit` finds in `count` micro-batches; the i-th takes this device's sequences i, i + count, ..."""
     if count == 1:
         return visit(batch, rows)
@@ -214,7 +224,7 @@ def _accumulate(
     parts = in_micro_batches((batch, rows), count)
     shapes = jax.eval_shape(visit, *jax.tree.map(lambda x: x[0], parts))
 
-    def add(total: tuple[Sums, Params], part: tuple[Batch, jax.Array]) -> tuple[tuple[Sums, Params], None]:
+    def add(total: tuple[StepSums, Params], part: tuple[Batch, jax.Array]) -> tuple[tuple[StepSums, Params], None]:
         return jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, visit(*part)), None
 
     nothing = jax.tree.map(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from trainer.batch import Batch
 from trainer.distill.hidden import hidden_distance
-from trainer.gradients import OneDevice, Sums
+from trainer.gradients import OneDevice, StepSums
 from trainer.losses import Goal, Output, distillation
 from trainer.model import Params
 from trainer.trained import PROJECTION
@@ -60,7 +60,7 @@ class Lesson:
 
     def loss(
         self, device: OneDevice, weights: Params, batch: Batch, rows: jax.Array, key: jax.Array, taught: Any
-    ) -> Sums:
+    ) -> StepSums:
         """Sums over this device's tokens, with the loss's parts."""
         teacher_weights, temperature = taught
         inputs, targets, segments, counted = map(jnp.asarray, batch)
@@ -83,7 +83,7 @@ class Lesson:
                 states, taught_states, weights.get(PROJECTION), counted, self._section.hidden_loss
             )
             total, parts = total + self._section.hidden_weight * distance, parts | {"hidden": distance}
-        return Sums(total, jnp.sum(counted), parts)
+        return StepSums(total, jnp.sum(counted), parts)
 
     def _follow(
         self,
