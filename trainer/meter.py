@@ -1,6 +1,7 @@
 """Collects what steps tell and how long they take, without making the host wait for each of them."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ class Meter:
             tokens_per_second=(self.tokens - before) / seconds,
             step_seconds=seconds / self._steps,
             data_wait_seconds=self._data_wait / self._steps,
-            parts={name: float(value) for name, value in self._newest.parts.items()} or None,
+            parts={name: float(x) for name, x in self._newest.parts.items() if math.isfinite(x)} or None,
         )
         self._begin()
         return event

@@ -20,6 +20,7 @@ from vishwamai.contract.resolved import Decision, ResolvedJob, Teacher
 
 _LOG = logging.getLogger(__name__)
 _SETTING = "distillation.teacher_model"
+_MAPPING = "distillation.intermediate_layer_mapping"
 _MOST_DEVICES = 8192
 
 
@@ -56,7 +57,9 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
         weight_gather=job.execution.weight_gather,
         layers=layers,
     )
-    found = job.model_copy(update={"teacher": teacher, "decisions": [*job.decisions, *_decisions(teacher, job)]})
+    # Resolution could not know the pairs.
+    decisions = [one for one in job.decisions if one.setting != _MAPPING] + list(_decisions(teacher, job))
+    found = job.model_copy(update={"teacher": teacher, "decisions": decisions})
     if not estimate(Work.of(found)).fits:
         by_layer = teacher.model_copy(update={"weight_gather": "layer"})
         found = found.model_copy(update={"teacher": by_layer})
@@ -82,7 +85,7 @@ def layer_pairs(section: DistillationSection, student: int, teacher: int) -> lis
         if beyond := sorted({pair[at] for pair in pairs if pair[at] > depth}):
             listed = ", ".join(map(str, beyond))
             raise UserError(
-                f"distillation.intermediate_layer_mapping names {name} layer {listed}, and the {name} has {depth} "
+                f"{_MAPPING} names {name} layer {listed}, and the {name} has {depth} "
                 f"layers: name layers from 1 to {depth}"
             )
     return pairs
@@ -167,7 +170,7 @@ def _decisions(teacher: Teacher, job: ResolvedJob) -> Iterator[Decision]:
     pairs = ", ".join(f"{own} follows {other}" for own, other in teacher.layers)
     wide = f"; projected from {student.hidden_dim} to {teacher.model.hidden_dim}"
     yield Decision(
-        setting="distillation.intermediate_layer_mapping",
+        setting=_MAPPING,
         requested=section.intermediate_layer_mapping,
         effective=[list(pair) for pair in teacher.layers],
         why=(pairs or "no hidden states are compared") + (wide if teacher.projects(student.hidden_dim) else ""),

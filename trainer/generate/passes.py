@@ -20,9 +20,10 @@ from trainer.generate.attend import attend_cached
 from trainer.generate.cache import Cache, empty_cache, of_layer, write
 from trainer.gradients import OneDevice
 from trainer.mesh import TOKEN_AXES
-from trainer.model import Decoder, Params, describe
+from trainer.model import Decoder, Params
 from trainer.model.decoder import layer_groups, visit
 from trainer.model.layers import Block
+from trainer.trained import describe_trained
 from vishwamai.contract.config.model import LayerKind
 from vishwamai.contract.generation import CacheFormat
 from vishwamai.contract.resolved import ResolvedJob
@@ -35,7 +36,7 @@ class Passes:
         """`kept`: the cache's number format."""
         self._model, self._mesh, self._kept = job.effective.model, mesh, kept
         self._device = OneDevice(job, mesh)
-        self._matrices = describe(self._model).matrices()
+        self._matrices = describe_trained(job).matrices()
         rows = tuple(axis for axis in TOKEN_AXES if mesh.shape[axis] > 1)
         self.row_devices = 1
         """What divides the number of rows."""

@@ -28,7 +28,7 @@ def test_a_hugging_face_folder_is_a_teacher():
     assert job.teacher is not None
     assert (job.teacher.kind, job.teacher.model.family) == ("huggingface", "llama")
     assert job.teacher.layers == [(1, 2), (2, 3)]
-    mapping = next(d for d in reversed(job.decisions) if d.setting == "distillation.intermediate_layer_mapping")
+    mapping = next(d for d in job.decisions if d.setting == "distillation.intermediate_layer_mapping")
     assert mapping.why == "1 follows 2, 2 follows 3; projected from 32 to 64"
 
 

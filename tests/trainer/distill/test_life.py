@@ -10,8 +10,11 @@ import pytest
 from tests.trainer.distill.teachers import MODEL
 from tests.trainer.huggingface.goldens import FOLDER
 from tests.trainer.run.lives import Observer, live, small_job
+from trainer.generate.command import generate
+from trainer.generate.origin import find_origin
 from trainer.huggingface.command import export_run
 from trainer.huggingface.load import load_params, read_source
+from vishwamai.contract.generation import GenerateRequest
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import Cause
 
@@ -43,8 +46,8 @@ def test_a_run_beside_a_teacher_tells_and_keeps_what_it_followed(teacher, tmp_pa
     assert all("parts" not in row for row in rows(tmp_path / "out") if row["kind"] == "eval")
     job = ResolvedJob.model_validate_json((tmp_path / "out" / "resolved.json").read_bytes())
     assert job.teacher is not None
-    why = [d.why for d in job.decisions if d.setting == "distillation.intermediate_layer_mapping"]
-    assert why[-1] == "1 follows 3; projected from 16 to 32"
+    (why,) = (d.why for d in job.decisions if d.setting == "distillation.intermediate_layer_mapping")
+    assert why == "1 follows 3; projected from 16 to 32"
 
     # Going on from the middle is the same course to the last bit.
     shutil.copytree(tmp_path / "out", tmp_path / "again")
@@ -58,7 +61,10 @@ def test_a_run_beside_a_teacher_tells_and_keeps_what_it_followed(teacher, tmp_pa
     ]
     assert not any("another teacher" in event.message for event in resumed.of("log"))
 
-    # The projection stays behind.
+    # The projection stays behind: in texts, and in what is exported.
+    asked = GenerateRequest(prompts=["line 7"], max_new_tokens=3, min_length=3)
+    (written,) = generate(find_origin(tmp_path / "out", "cpu", None), asked).texts
+    assert written.new_tokens == 3
     export_run(job, tmp_path / "out", tmp_path / "exported", dtype=None, max_shard_bytes=10**9)
     exported = load_params(read_source(tmp_path / "exported"))
     assert "projection" not in exported
