@@ -6,7 +6,7 @@ import sys
 
 from bench.shapes import SHAPES
 
-PROGRAMS = ("step", "attention", "loss", "context", "compile", "host")
+PROGRAMS = ("step", "attention", "loss", "context", "compile", "host", "generate")
 
 
 def main(arguments: list[str]) -> int:

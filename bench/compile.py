@@ -35,7 +35,7 @@ def _compile(depth: int) -> float:
     mesh = make_mesh(job)
     step = make_train_step(job, mesh)
     began = time.perf_counter()
-    step.lower(abstract_state(job, mesh), abstract_batch(job, mesh)).compile()  # type: ignore[attr-defined]
+    step.lower(abstract_state(job, mesh), abstract_batch(job, mesh)).compile()
     return time.perf_counter() - began
 
 

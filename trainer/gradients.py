@@ -149,11 +149,14 @@ class OneDevice:
         return Sums(loss, weight)
 
     def reduce(self, gradients: Params) -> Params:
-        """The sums of all devices' gradients, float32, of which this one keeps what it owns."""
+        """The sums of all devices' gradients, float32, of which this one keeps what it owns.
+
+        They travel in the type they have: float32 as sums of micro-batches, the compute type as those of one alone.
+        """
 
         def reduced(x: jax.Array, spec: PartitionSpec, whole: bool) -> jax.Array:
-            x = x.astype(jnp.float32)
-            return reduce_gradient(x, spec, TOKEN_AXES) if whole else _reduce_rest(x, spec)
+            total = reduce_gradient(x, spec, TOKEN_AXES) if whole else _reduce_rest(x, spec)
+            return total.astype(jnp.float32)
 
         return {
             name: jax.tree.map(

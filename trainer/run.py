@@ -8,9 +8,7 @@ import logging
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
-
-import jax
+from typing import Any
 
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
@@ -144,7 +142,7 @@ class Run:
         began = time.perf_counter()
         with self._meter.paused():
             self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
-            step = cast(jax.stages.Wrapped, make_train_step(self._job, self._mesh))
+            step = make_train_step(self._job, self._mesh)
             self._train_step = self._orders.wait_for(lambda: step.lower(self._state, self._batches.peek()).compile())
         self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
 

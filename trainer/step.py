@@ -53,12 +53,11 @@ class StepMetrics(NamedTuple):
     """After the step."""
 
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 EvalStep = Callable[[Params, Batch], Sums]
 
 
-def make_train_step(job: ResolvedJob, mesh: Mesh) -> TrainStep:
-    """The compiled step (state, batch) -> (state, metrics); batch fields are [sequences_per_step, T].
+def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
+    """The jitted step (state, batch) -> (state, metrics); batch fields are [sequences_per_step, T].
 
     The state given is consumed: its buffers become the new state's.
     """
@@ -180,7 +179,6 @@ __all__ = [
     "EvalStep",
     "StepMetrics",
     "TrainState",
-    "TrainStep",
     "abstract_batch",
     "abstract_state",
     "init_state",

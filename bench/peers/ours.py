@@ -20,7 +20,7 @@ def make(shape: Shape) -> tuple[Any, Callable[[Any], Any], Any]:
     ones = np.ones((shape.batch, shape.seq))
     batch = put_batch(Batch(tokens[:, :-1], tokens[:, 1:], ones.astype(np.int32), ones.astype(np.float32)), mesh)
     state = init_state(job, mesh)
-    compiled = make_train_step(job, mesh).lower(state, batch).compile()  # type: ignore[attr-defined]
+    compiled = make_train_step(job, mesh).lower(state, batch).compile()
 
     def run(state: Any) -> tuple[Any, jax.Array]:
         state, metrics = compiled(state, batch)

@@ -6,6 +6,7 @@ from tests.trainer.jobs import tiny_job
 from trainer.mesh import make_mesh
 from trainer.plan.hlo import Module, parse_hlo
 from trainer.step import abstract_batch, abstract_state, make_train_step
+from vishwamai.contract.resolved import ResolvedJob
 
 OPCODES = {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast"}
 REDUCE, GATHER, SCATTER = "all-reduce", "all-gather", "reduce-scatter"
@@ -29,6 +30,13 @@ LAYOUTS = {
     "heads and MLP split": ({"model": 4}, {}, {REDUCE}, {REDUCE}),
     "sequence split": ({"sequence": 4}, {}, {REDUCE, GATHER}, {GATHER, SCATTER}),
 }
+
+
+def compiled(job: ResolvedJob) -> Module:
+    """The job's step."""
+    mesh = make_mesh(job)
+    program = make_train_step(job, mesh).lower(abstract_state(job, mesh), abstract_batch(job, mesh)).compile()
+    return parse_hlo(str(program.as_text()))
 
 
 def collectives(module: Module) -> tuple[set[str], set[str]]:
@@ -56,9 +64,7 @@ def test_only_the_collectives_that_the_layout_needs(mesh, execution, once, loope
         micro_batch=8,
         execution=execution,
     )
-    devices = make_mesh(job)
-    text = make_train_step(job, devices).lower(abstract_state(job, devices), abstract_batch(job, devices)).compile()
-    found_once, found_looped = collectives(parse_hlo(text.as_text()))
+    found_once, found_looped = collectives(compiled(job))
     assert found_once <= once
     assert found_looped <= looped
     # Each kind that the layout is named for is there: the reading finds what there is.
@@ -68,6 +74,4 @@ def test_only_the_collectives_that_the_layout_needs(mesh, execution, once, loope
 
 def test_gradients_are_reduced_once_a_step_however_many_micro_batches():
     job = tiny_job(training={"grad_accum_steps": 4}, mesh={"data": 8}, micro_batch=8)
-    devices = make_mesh(job)
-    text = make_train_step(job, devices).lower(abstract_state(job, devices), abstract_batch(job, devices)).compile()
-    assert collectives(parse_hlo(text.as_text())) == ({REDUCE}, set())
+    assert collectives(compiled(job)) == ({REDUCE}, set())

@@ -17,6 +17,7 @@ def job(kind):
 @pytest.fixture
 def asked(monkeypatch):
     """What the check was asked; `asked.wrong` names the kernels that disagree, on sliding layers."""
+
     class Asked(list):
         wrong = set()
 

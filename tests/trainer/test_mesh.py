@@ -49,11 +49,19 @@ def test_batches_split_over_data_fsdp_and_sequence():
         ({"model": 2}, [], ("vocab", "embed"), (257, 32), (257, 32)),
         ({"data": 2, "fsdp": 4}, ["data", "fsdp"], ("embed",), (6,), (3,)),
     ],
-    ids=["whole", "split", "two ways", "model is for heads and vocab", "kv heads", "biases", "odd vocab", "as far as it goes"],
+    ids=[
+        "whole",
+        "split",
+        "two ways",
+        "model is for heads and vocab",
+        "kv heads",
+        "biases",
+        "odd vocab",
+        "as far as it goes",
+    ],
 )
 def test_weights_split_as_the_table_says_and_stay_whole_where_that_does_not_divide(
     mesh, weight_axes, axes, shape, shard
 ):
     table = sharding(mesh, weight_axes)
     assert NamedSharding(table.mesh, table.spec(axes, shape)).shard_shape(shape) == shard
-

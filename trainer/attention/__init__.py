@@ -1,5 +1,1 @@
-"""Causal self-attention within documents: one signature, several ways to compute it."""
-
-from trainer.attention.attend import attend
-
-__all__ = ["attend"]
+"""Causal self-attention within documents: one signature (attend.py), several ways to compute it."""

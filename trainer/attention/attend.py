@@ -13,8 +13,8 @@ from trainer.attention.blockwise import blockwise_attention
 from trainer.attention.cudnn import cudnn_attention
 from trainer.attention.dense import dense_attention
 from trainer.attention.pattern import Pattern
+from trainer.attention.rotary import Tables, rotate
 from trainer.collectives import index_along
-from trainer.model.rotary import Tables, rotate
 from vishwamai.contract.resolved import AttentionKind
 
 

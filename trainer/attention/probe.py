@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 
 from trainer.attention.dense import dense_attention
 from trainer.attention.pattern import Pattern
-from trainer.model.rotary import Tables, rotate
+from trainer.attention.rotary import Tables, rotate
 
 Kernel = Literal["flash", "splash"]
 Arrays = tuple[jax.Array, ...]

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from trainer.attention.pattern import Pattern
-from trainer.model.rotary import Tables, rotate
+from trainer.attention.rotary import Tables, rotate
 from trainer.varying import vary_like, varying_axes
 
 LANES = 128

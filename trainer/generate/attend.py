@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from trainer.attention.pattern import Pattern
 from trainer.attention.visible import MASKED
-from trainer.generate.cache import Cache, Stored
+from trainer.generate.cache import Cache, Stored, widened
 
 
 def attend_cached(q: jax.Array, cache: Cache, positions: jax.Array, pattern: Pattern) -> jax.Array:
@@ -26,7 +26,7 @@ def attend_cached(q: jax.Array, cache: Cache, positions: jax.Array, pattern: Pat
     """
     B, T, _ = q.shape
     S, K, G, D = cache.keys.numbers.shape[1], pattern.kv_heads, pattern.group, pattern.head_dim
-    keys, values = (stored.numbers.astype(q.dtype).reshape(B, S, K, D) for stored in cache)
+    keys, values = (widened(stored, q.dtype).reshape(B, S, K, D) for stored in cache)
     queries = q.reshape(B, T, K, G, D)
     scores = jnp.einsum("btkgd,bskd->bkgts", queries, keys, preferred_element_type=jnp.float32) * pattern.scale
     scores = _scaled(scores, cache.keys)

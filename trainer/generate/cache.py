@@ -19,7 +19,7 @@ E4M3 = jnp.float8_e4m3fn
 _BIAS = 9
 """The largest e4m3 value is 448 = 0.875 * 2^9."""
 _DTYPES: dict[CacheFormat, jnp.dtype] = {
-    "fp8": jnp.dtype(E4M3),
+    "fp8": jnp.dtype(jnp.uint8),  # e4m3's bits: XLA converts e4m3 numbers to other floats even to move them, on CPUs
     "bf16": jnp.dtype(jnp.bfloat16),
     "float32": jnp.dtype(jnp.float32),
 }
@@ -29,7 +29,7 @@ class Stored(NamedTuple):
     """Keys or values."""
 
     numbers: jax.Array
-    """[L, B, S, K * D]; one layer's lack the L."""
+    """[L, B, S, K * D], bits in fp8; one layer's lack the L."""
     exponents: jax.Array | None
     """int8 [L, B, S, K] in fp8."""
 
@@ -69,13 +69,32 @@ def bytes_of(cache: Cache) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
 
 
+def widened(stored: Stored, dtype: jnp.dtype) -> jax.Array:
+    """The stored numbers in the dtype that attention multiplies; exact for e4m3."""
+    if stored.exponents is None:
+        return stored.numbers.astype(dtype)
+    return jax.lax.platform_dependent(
+        stored.numbers,
+        # XLA converts e4m3 on CPUs number by number, much slower than CPUs convert float16.
+        cpu=lambda bits: _through_float16(bits).astype(dtype),
+        default=lambda bits: jax.lax.bitcast_convert_type(bits, E4M3).astype(dtype),
+    )
+
+
 def quantized(x: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
-    """e4m3 numbers like x [..., K * D], and their exponents int8 [..., K]."""
+    """e4m3 numbers like x [..., K * D] as their bits, uint8, and their exponents int8 [..., K]."""
     heads = x.reshape(*x.shape[:-1], -1, head_dim).astype(jnp.float32)
     mantissa, exponent = jnp.frexp(jnp.max(jnp.abs(heads), axis=-1))
     exponent = jnp.clip(exponent - _BIAS + (mantissa > 0.875), -126, 126)  # so that 2^-e is a normal number
     numbers = (heads * jnp.exp2(-exponent.astype(jnp.float32))[..., None]).astype(E4M3)
-    return numbers.reshape(x.shape), exponent.astype(jnp.int8)
+    return jax.lax.bitcast_convert_type(numbers, jnp.uint8).reshape(x.shape), exponent.astype(jnp.int8)
+
+
+def _through_float16(bits: jax.Array) -> jax.Array:
+    """Shifted into float16's exponent and fraction, e4m3's bits mean 2^-8 of the number, subnormal ones included."""
+    bits = bits.astype(jnp.uint16)
+    halves = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
+    return jax.lax.bitcast_convert_type(halves, jnp.float16).astype(jnp.float32) * 256
 
 
 def _put(stored: Stored, layer: jax.Array, start: jax.Array, new: jax.Array, head_dim: int) -> Stored:

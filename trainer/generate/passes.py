@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from trainer.attention.rotary import rotary_tables, rotate
 from trainer.generate.attend import attend_cached
 from trainer.generate.cache import Cache, empty_cache, of_layer, write
 from trainer.gradients import OneDevice
@@ -22,7 +23,6 @@ from trainer.mesh import TOKEN_AXES
 from trainer.model import Decoder, Params, describe
 from trainer.model.decoder import layer_groups, visit
 from trainer.model.layers import Block
-from trainer.model.rotary import rotary_tables, rotate
 from vishwamai.contract.config.model import LayerKind
 from vishwamai.contract.generation import CacheFormat
 from vishwamai.contract.resolved import ResolvedJob

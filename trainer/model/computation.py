@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from trainer.attention.rotary import Tables
 from trainer.linear import Multiplied
-from trainer.model.rotary import Tables
 from vishwamai.contract.config.model import LayerKind
 from vishwamai.contract.resolved import AttentionKind, RematPolicy
 
@@ -33,6 +33,13 @@ class Computation:
     """And those of the MLP."""
     prepare: Callable[[Params], Params]
     """Makes one layer's weights whole and casts them, where the layer uses them."""
+
+    def cheaply[F: Callable[..., jax.Array]](self, function: F) -> F:
+        """The same elementwise function, keeping for its backward pass what it was given and not its steps.
+
+        Where layers are computed anew nothing of them is kept, and XLA fuses their steps best when left alone.
+        """
+        return jax.checkpoint(function) if self.remat == "none" else function
 
 
 class Tokens(NamedTuple):

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from trainer.attention.rotary import rotary_tables
 from trainer.collectives import add_over, index_along
 from trainer.linear import PRODUCT
 from trainer.model.computation import Computation, Tokens
 from trainer.model.layers import Block, RMSNorm, normal
-from trainer.model.rotary import rotary_tables
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.config.model import LayerKind
 

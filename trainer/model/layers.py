@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from trainer.attention import attend
+from trainer.attention.attend import attend
 from trainer.attention.pattern import Pattern
 from trainer.collectives import add_over
 from trainer.hashing import keep_mask
@@ -142,7 +142,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array, how: Computation) -> jax.Array:
         """[B, T, H] -> [B, T, H]."""
-        act = ACTIVATIONS[self.activation]
+        act = how.cheaply(ACTIVATIONS[self.activation])
         up = linear(x, self.up[...], how.mlp_products)
         inner = act(up) if self.gate is None else act(linear(x, self.gate[...], how.mlp_products)) * up
         return add_over(linear(inner, self.down[...], how.mlp_products), "model")
@@ -165,11 +165,8 @@ class Block(nnx.Module):
         self, x: jax.Array, tokens: Tokens, kind: LayerKind, how: Computation, key: jax.Array | None
     ) -> jax.Array:
         """[B, T, H] -> [B, T, H]; no dropout without a key, uint32 words that no other layer or step has."""
-        x = x + self._dropout(
-            self.attention_branch(self.attention(self.attention_norm(x), tokens, kind, how, _site(key, 0))),
-            tokens,
-            _site(key, 1),
-        )
+        joined = self.attention(how.cheaply(self.attention_norm)(x), tokens, kind, how, _site(key, 0))
+        x = x + self._dropout(self.attention_branch(joined), tokens, _site(key, 1))
         return x + self._dropout(self.mlp_branch(x, how), tokens, _site(key, 2))
 
     def attention_branch(self, joined: jax.Array) -> jax.Array:
@@ -178,7 +175,7 @@ class Block(nnx.Module):
 
     def mlp_branch(self, x: jax.Array, how: Computation) -> jax.Array:
         """What the MLP adds to the stream [B, T, H]."""
-        return _normed(self.mlp(self.mlp_norm(x), how), self.mlp_post_norm)
+        return _normed(self.mlp(how.cheaply(self.mlp_norm)(x), how), self.mlp_post_norm)
 
     def _dropout(self, x: jax.Array, tokens: Tokens, key: jax.Array | None) -> jax.Array:
         return dropout(x, self.dropout_rate, tokens.rows, tokens.positions, key)

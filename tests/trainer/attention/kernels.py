@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.trainer.attention.reference import reference
-from trainer.model.rotary import rotate
+from trainer.attention.rotary import rotate
 
 NAMES = ("output", "gradient of q", "gradient of k", "gradient of v")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.generate.cache import bytes_of, empty_cache, of_layer, quantized, write
+from trainer.generate.cache import E4M3, Stored, bytes_of, empty_cache, of_layer, quantized, widened, write
 
 D = 4
 QUANTIZED = jax.jit(quantized, static_argnums=1)
@@ -13,8 +13,8 @@ numbers = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
 
 
 def restored(x, head_dim):
-    values, exponents = QUANTIZED(jnp.asarray(x), head_dim)
-    heads = np.asarray(values, np.float64).reshape(*x.shape[:-1], -1, head_dim)
+    bits, exponents = QUANTIZED(jnp.asarray(x), head_dim)
+    heads = np.asarray(bits).view(E4M3).astype(np.float64).reshape(*x.shape[:-1], -1, head_dim)
     return (heads * 2.0 ** np.asarray(exponents, np.float64)[..., None]).reshape(x.shape)
 
 
@@ -38,6 +38,17 @@ def test_fp8_of_odd_heads(head):
     np.testing.assert_allclose(restored(x, 4), x, rtol=1 / 16, atol=largest * 2.0**-17)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_fp8_number_is_widened_exactly(dtype):
+    numbers = np.arange(256, dtype=np.uint8).view(E4M3)
+    numbers = numbers[np.isfinite(numbers.astype(np.float32))]
+    assert len(numbers) == 254
+    stored = Stored(jnp.asarray(numbers.view(np.uint8)), jnp.zeros(1, jnp.int8))
+    found = jax.jit(widened, static_argnums=1)(stored, jnp.dtype(dtype))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(found, np.float32), numbers.astype(np.float32))
+
+
 @pytest.mark.parametrize(("head_dim", "ratio"), [(32, 33 / 64), (64, 65 / 128), (128, 129 / 256)])
 def test_fp8_takes_little_more_than_half_of_bfloat16(head_dim, ratio):
     sizes = {
@@ -56,7 +67,7 @@ def test_each_row_is_written_at_its_own_place(kept):
     cache = write(cache, jnp.uint32(1), jnp.array([0, 3]), new, -new, D)
     found = of_layer(cache, jnp.uint32(1))
     for stored, wanted in zip(found, (new, -new), strict=True):
-        kept_numbers = np.asarray(stored.numbers, np.float32)
+        kept_numbers = np.asarray(widened(stored, jnp.dtype(jnp.float32)))
         if stored.exponents is not None:
             kept_numbers = kept_numbers * np.repeat(2.0 ** np.asarray(stored.exponents, np.float32), D, -1)
         rows = np.zeros((2, 6, 2 * D), np.float32)

@@ -52,6 +52,7 @@ def train(folder: Path, processes: int) -> list[float]:
     outputs = [process.communicate(timeout=240)[0] for process in running]
     assert [process.returncode for process in running] == [0] * processes, outputs
     assert (folder / "out" / "checkpoints" / "6").is_dir()
+    assert (folder / "out" / "sample.txt").is_file()
     lines = (folder / "out" / "metrics.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     assert [event["step"] for event in events if event["kind"] == "eval"] == [3, 6]

@@ -12,6 +12,7 @@ from trainer.mesh import make_mesh
 from trainer.model import describe, init_params
 from trainer.model.decoder import LayerGroup, layer_groups
 from trainer.step import init_state, make_eval_step
+from vishwamai.contract.config.model import LayerKind
 
 PLAIN = {"dropout_rate": 0.0}
 VARIANTS = {
@@ -52,10 +53,18 @@ def states_and_logits(job, params, inputs, segments):
     return make_hidden_states(job, make_mesh(job))(params, jnp.asarray(inputs), jnp.asarray(segments))
 
 
+def act(x, activation):
+    """The feed-forward's activation."""
+    if activation == "swiglu":
+        return x / (1 + np.exp(-x))
+    if activation == "gelu_exact":
+        return 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
 def reference_logits(config, params, batch):
     """The whole decoder in numpy float64, one window at a time."""
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    erf = np.vectorize(math.erf)
 
     def norm(x, module):
         scale = module["scale"] + (1.0 if config.norm_offset else 0.0)
@@ -66,13 +75,6 @@ def reference_logits(config, params, batch):
 
     def cap(x, limit):
         return x if limit is None else limit * np.tanh(x / limit)
-
-    def act(x):
-        if config.activation == "swiglu":
-            return x / (1 + np.exp(-x))
-        if config.activation == "gelu_exact":
-            return 0.5 * x * (1 + erf(x / np.sqrt(2)))
-        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
     def turn(x, positions, theta):  # [T, n, D]: a plane is a complex number
         half = x.shape[-1] // 2
@@ -106,7 +108,8 @@ def reference_logits(config, params, batch):
             x = x + post(branch, w, "attention_post_norm")
             h = norm(x, w["mlp_norm"])
             up = h @ w["mlp"]["up"]
-            inner = act(h @ w["mlp"]["gate"]) * up if "gate" in w["mlp"] else act(up)
+            gate = h @ w["mlp"]["gate"] if "gate" in w["mlp"] else up
+            inner = act(gate, config.activation) * (up if "gate" in w["mlp"] else 1.0)
             x = x + post(inner @ w["mlp"]["down"], w, "mlp_post_norm")
         return cap(norm(x, p["norm"]) @ p.get("head", p["embedding"]).T, config.logit_softcap)
 
@@ -137,7 +140,8 @@ def test_unrolled_layers_compute_the_same():
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)  # XLA fuses the two differently
 
 
-F, S = "full", "sliding"
+F: LayerKind = "full"
+S: LayerKind = "sliding"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trainer.attention.rotary import rotary_tables, rotate
 from trainer.model.layers import RMSNorm, dropout
-from trainer.model.rotary import rotary_tables, rotate
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.config.model import RopeScalingSection
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.trainer.run.lives import Observer, live, losses, small_job
 from trainer.checkpoints import manifest
+from trainer.step import init_state
 from vishwamai.contract.states import Cause
 
 
@@ -306,3 +307,39 @@ def test_a_run_with_nothing_held_out_says_that_it_is_not_evaluated(tmp_path):
     (warning,) = (event for event in observer.of("log") if event.level == "warning")
     assert "no text is held out" in warning.message
     assert "data.eval" in warning.message
+
+
+def test_a_loss_too_large_for_the_cheaper_shift_goes_on_with_the_other(tmp_path, monkeypatch):
+    job = small_job(tmp_path)
+    execution = job.execution.model_copy(update={"loss_shift": "label"})
+    job = job.model_copy(update={"execution": execution})
+
+    def confident(job, mesh):
+        """Logits of hundreds: some token's loss exceeds the 88 nats that the shift by the label allows."""
+        state = init_state(job, mesh)
+        return state._replace(params=state.params | {"embedding": 400.0 * state.params["embedding"]})
+
+    monkeypatch.setattr("trainer.run.init_state", confident)
+    observer = Observer()
+    assert live(job, tmp_path / "output", observer) == 0
+    warnings = [event.message for event in observer.of("log") if event.level == "warning"]
+    assert warnings == ["a token's loss was too large for execution.loss_shift label; training goes on with max"]
+    shifts = [event.settings["execution"]["loss_shift"] for event in observer.of("effective")]
+    assert shifts == ["label", "max"]
+    steps = [event.step for event in observer.of("step")]
+    assert steps == list(range(2, 13)), "the step that found out is skipped"
+
+
+def test_the_first_bad_layer_is_named_when_asked(tmp_path, monkeypatch):
+    job = small_job(tmp_path, training={"find_bad_layer": True}, model={"num_layers": 3, "dropout_rate": 0.0})
+
+    def broken(job, mesh):
+        state = init_state(job, mesh)
+        scale = state.params["blocks"]["mlp_norm"]["scale"]
+        state.params["blocks"]["mlp_norm"]["scale"] = scale.at[1].set(float("inf"))
+        return state
+
+    monkeypatch.setattr("trainer.run.init_state", broken)
+    observer = Observer()
+    assert live(job, tmp_path / "output", observer) == 71
+    assert "the output of layer 2 of 3 is the first that is no number" in observer.finished.message

@@ -13,7 +13,7 @@ from trainer.attention.flash.lanes import rotary_table
 from trainer.attention.flash.operands import Interpret, Shape
 from trainer.attention.flash.tiles import plan, supports, this_generation
 from trainer.attention.pattern import Pattern
-from trainer.model.rotary import Tables
+from trainer.attention.rotary import Tables
 from trainer.varying import vary_like, varying_axes
 
 Kept = tuple[Residuals, jax.Array, jax.Array | None]

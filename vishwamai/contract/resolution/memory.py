@@ -145,7 +145,7 @@ def _kept(work: Work) -> float:
         case "none":
             layer = _whole_layer(work)
         case "dots":
-            layer = _products(work)
+            layer = products_bytes(work)
         case "attention":
             layer = stream + attention
         case "offload":
@@ -161,10 +161,10 @@ def _layer_under_way(work: Work) -> float:
     """The layer whose gradients are being made. Fusion leaves little but its products; keys may be other devices'."""
     model, parts = work.config.model, work.mesh.model
     others = work.mesh.sequence * 2 * model.kv_heads * model.head_dim / parts * work.width
-    return work.tokens * (_products(work) + _scores(work) + (others if work.mesh.sequence > 1 else 0))
+    return work.tokens * (products_bytes(work) + _scores(work) + (others if work.mesh.sequence > 1 else 0))
 
 
-def _products(work: Work) -> float:
+def products_bytes(work: Work) -> float:
     """Bytes a token of one layer's input and of the results of its projections and of attention."""
     model, parts = work.config.model, work.mesh.model
     heads = 2 * (model.num_heads + model.kv_heads) * model.head_dim / parts
@@ -188,4 +188,4 @@ def _whole_layer(work: Work) -> float:
     rotated = (model.num_heads + model.kv_heads) * model.head_dim / parts
     up = (2 if model.gated else 1) * model.mlp_dim / parts
     norms = (4 if model.post_norms else 2) * model.hidden_dim
-    return _products(work) + work.width * (4 * norms + 4 * up + rotated) + _scores(work)
+    return products_bytes(work) + work.width * (4 * norms + 4 * up + rotated) + _scores(work)

@@ -2,12 +2,18 @@
 
 from dataclasses import replace
 
+from vishwamai.contract.accelerators import find_generation
 from vishwamai.contract.resolution.draft import Draft
-from vishwamai.contract.resolution.memory import Work, estimate
+from vishwamai.contract.resolution.memory import Work, estimate, products_bytes
+from vishwamai.contract.resolution.size import layer_matrices
 from vishwamai.contract.resolved import Execution, RematPolicy
 
 CHEAPEST: tuple[RematPolicy, ...] = ("attention", "full", "offload")
 """Policies in the order in which auto tries them: with scanned layers, `attention` was measured cheapest on TPU."""
+KEEPING_PAYS = 10.0
+"""From where on keeping results of products is cheaper than computing them again: operations for each byte kept, over
+those that the chip does while it moves a byte. A layer 768 wide has 4 to 6 of it and is cheaper without (compiled for
+v5e, docs/performance.md); one 4096 wide has 20 to 29."""
 _CHECKPOINTING, _POLICY, _GATHER = "memory.gradient_checkpointing", "memory.remat_policy", "optimization.weight_gather"
 
 
@@ -35,15 +41,24 @@ def _policy(draft: Draft, work: Work) -> tuple[RematPolicy, str]:
 
 def _fitting(work: Work) -> tuple[RematPolicy, str]:
     """The cheapest policy that fits by the estimate; where none does, the one that needs least."""
-    trials = {policy: estimate(_with(work, remat=policy)) for policy in CHEAPEST}
+    order: tuple[RematPolicy, ...] = ("dots", *CHEAPEST) if _intensity(work) >= KEEPING_PAYS else CHEAPEST
+    trials = {policy: estimate(_with(work, remat=policy)) for policy in order}
     for policy, need in trials.items():
         if need.fits:
-            tried = " and ".join(CHEAPEST[: CHEAPEST.index(policy)])
+            tried = " and ".join(order[: order.index(policy)])
             why = f"{tried} would not fit" if tried else "cheapest where layers are scanned, and it fits"
             return policy, f"{why}: about {_gib(need.total)} of {_gib(need.available)} GiB a device"
     least = min(trials, key=lambda policy: trials[policy].total)
     need = trials[least]
     return least, f"no policy fits by the estimate; this needs least: {_gib(need.total)} of {_gib(need.available)} GiB"
+
+
+def _intensity(work: Work) -> float:
+    """Operations that a byte kept of a layer's products saves, over those that the chip does while it moves one."""
+    chip = find_generation(work.hardware.accelerator)
+    balance = chip.peak_bf16_flops / chip.hbm_bytes_per_second
+    saved = 2 * layer_matrices(work.config.model) / work.mesh.model
+    return saved / products_bytes(work) / balance
 
 
 def settle_weight_gather(draft: Draft, work: Work) -> Execution:
