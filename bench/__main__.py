@@ -6,7 +6,7 @@ import sys
 
 from bench.shapes import SHAPES
 
-PROGRAMS = ("step", "attention", "loss", "context", "compile", "host", "generate")
+PROGRAMS = ("step", "attention", "loss", "context", "compile", "host", "generate", "precision", "twins")
 
 
 def main(arguments: list[str]) -> int:

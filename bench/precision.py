@@ -2,8 +2,8 @@
 
     y = x + gelu(x W_up) W_down      of 8192 tokens and width 8192 (both of the MLP and of the stream), and its gradients
 
-One device of each generation; nothing runs. `python -m bench.precision [GENERATION ...] [--tokens N]` prints the table,
-then the JSON for vishwamai/contract/low_precision.json.
+One device of each generation; nothing runs. `python -m bench.precision [GENERATION ...] [--tokens N] [--width N]
+[--kinds fp8 int8]` prints the table, then the JSON for vishwamai/contract/low_precision.json.
 """
 
 import argparse
@@ -21,8 +21,7 @@ from vishwamai.contract.plan import BESIDE
 if TYPE_CHECKING:
     from vishwamai.contract.resolved import Products
 
-WIDTH = 8192
-KINDS: tuple["Products", ...] = ("compute", "fp8", "int8")
+KINDS: tuple["Products", ...] = ("fp8", "int8")
 
 
 def main() -> None:
@@ -30,18 +29,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.precision")
     parser.add_argument("generations", nargs="*")
     parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--width", type=int, default=8192)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vishwamai-bench-") as folder:
         prepare_compiler(os.environ, Path(folder))
         ratios: dict[str, dict[str, float]] = {}
         for name in options.generations or [generation.name for generation in generations()]:
             chosen = next(one for one in slices() if one.generation.name == name)
-            cycles = {kind: _cycles(chosen, kind, options.tokens) for kind in KINDS}
-            ratios[name] = {kind: round(cycles[kind] / cycles["compute"], 3) for kind in KINDS[1:]}
+            cycles = {kind: _cycles(chosen, kind, options) for kind in ("compute", *options.kinds)}
+            ratios[name] = {kind: round(cycles[kind] / cycles["compute"], 3) for kind in options.kinds}
         print(json.dumps(ratios))
 
 
-def _cycles(chosen: Slice, kind: "Products", tokens: int) -> int:
+def _cycles(chosen: Slice, kind: "Products", block: argparse.Namespace) -> int:
     """Of the block's forward and backward pass on one device of the slice."""
     import jax  # after prepare_compiler
     import jax.numpy as jnp
@@ -53,16 +54,16 @@ def _cycles(chosen: Slice, kind: "Products", tokens: int) -> int:
 
     how = Multiplied(kind)
 
-    def block(x: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
+    def mlp(x: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
         return x + linear(jax.nn.gelu(linear(x, up, how)), down, how)
 
     def both(x: jax.Array, up: jax.Array, down: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
-        y, pull = jax.vjp(block, x, up, down)
+        y, pull = jax.vjp(mlp, x, up, down)
         return (y, *pull(dy))
 
     place = jax.sharding.SingleDeviceSharding(slice_devices(chosen, 1)[0])
     stream, weight = (
-        jax.ShapeDtypeStruct((rows, WIDTH), jnp.bfloat16, sharding=place) for rows in (tokens, WIDTH)
+        jax.ShapeDtypeStruct((rows, block.width), jnp.bfloat16, sharding=place) for rows in (block.tokens, block.width)
     )
     began = time.process_time()
     text = jax.jit(both).lower(stream, weight, weight, stream).compile().as_text()

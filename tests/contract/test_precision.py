@@ -69,7 +69,7 @@ def test_decisions_say_what_runs_and_what_it_costs(name: str):
 
 
 def test_the_measured_ratios_agree_with_the_units():
-    assert {name for name in NAMES if cycle_ratio(name, "fp8") < 1} == NATIVE_FP8
+    assert {name for name in NAMES if cycle_ratio(name, "fp8") < 0.9} == NATIVE_FP8
     assert cycle_ratio("tpu7x", "fp8") <= 0.55
 
 

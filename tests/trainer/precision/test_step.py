@@ -42,27 +42,32 @@ def plain():
     return gradients_of(job_in("compute"))
 
 
-@pytest.mark.parametrize("products", ["fp8", "int8"])
-def test_loss_and_gradients_are_near_those_of_the_compute_type(products, plain):
-    loss, gradients = gradients_of(job_in(products))
-    assert loss == pytest.approx(plain[0], rel=1e-3)
-    # Operands are off by 3% or so, as noise, in each of seven products of two layers and on the way back.
-    assert 1e-4 < distance(gradients, plain[1]) < 0.15
+@pytest.fixture(scope="module")
+def in_fp8():
+    return gradients_of(job_in("fp8"))
 
 
-@pytest.mark.parametrize(
-    "execution", [{"remat": "dots"}, {"remat": "attention"}, {"remat": "full"}, {"scan_layers": False}]
-)
-def test_what_is_kept_changes_nothing(execution):
+def assert_near(found, plain):
+    assert found[0] == pytest.approx(plain[0], rel=2e-3)
+    # e5m2 is off by 7% or so, as noise, e4m3 by half of that, in each product on the way back through two layers.
+    assert 1e-4 < distance(found[1], plain[1]) < 0.25
+
+
+def test_loss_and_gradients_are_near_those_of_the_compute_type(in_fp8, plain):
+    assert_near(in_fp8, plain)
+    assert_near(gradients_of(job_in("int8")), plain)
+
+
+def test_what_is_kept_changes_nothing(in_fp8):
+    found = gradients_of(job_in("fp8", execution={"remat": "dots"}))
     # Rounded alike; float32 sums may be taken in another order, and then a quotient may round to the other side.
-    assert distance(gradients_of(job_in("fp8", execution=execution))[1], gradients_of(job_in("fp8"))[1]) < 1e-2
+    assert distance(found[1], in_fp8[1]) < 1e-2
 
 
-@pytest.mark.parametrize("mesh", [{"data": 2, "model": 2}, {"fsdp": 2, "sequence": 2}])
-def test_on_a_mesh_only_the_scales_differ(mesh, plain):
-    loss, gradients = gradients_of(job_in("fp8", mesh=mesh, micro_batch=8))
-    assert loss == pytest.approx(plain[0], rel=1e-3)
-    assert distance(gradients, plain[1]) < 0.15  # as on one device
+def test_on_a_mesh_only_the_scales_differ(in_fp8, plain):
+    found = gradients_of(job_in("fp8", mesh={"data": 2, "sequence": 2, "model": 2}, micro_batch=8))
+    assert_near(found, plain)
+    assert distance(found[1], in_fp8[1]) > 1e-4
 
 
 @pytest.mark.parametrize(("parts", "products"), [(("attention", "mlp"), 6), (("mlp",), 2), (("attention",), 4)])
@@ -100,7 +105,7 @@ def test_an_outlier_zeros_and_denormals_keep_training_stable():
         params["blocks"]["attention"]["query"] = jnp.zeros_like(params["blocks"]["attention"]["query"])
         return params
 
-    found, health = losses(job_in("fp8"), 20, disturbed)
+    found, health = losses(job_in("fp8"), 15, disturbed)
     assert np.isfinite(found).all()
     assert found[-1] < found[0]
     assert health.skipped == 0
