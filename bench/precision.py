@@ -1,6 +1,6 @@
 """What an MLP block costs in FP8 and int8, as multiples of bfloat16, by the TPU compiler's estimate.
 
-    y = x + gelu(x W_up) W_down      of 8192 tokens and width 8192 (both of the MLP and of the stream), and its gradients
+    y = x + gelu(x W_up) W_down      of 8192 tokens and width 8192 (of MLP and stream), and its gradients
 
 One device of each generation; nothing runs. `python -m bench.precision [GENERATION ...] [--tokens N] [--width N]
 [--kinds fp8 int8]` prints the table, then the JSON for vishwamai/contract/low_precision.json.

@@ -1,6 +1,8 @@
 """y = x w of eight-bit numbers with one scale for many of them, found when they are rounded; sums are wider.
 
-    q(x) = round(x / s),  s = max|x| / (largest number of the format), or 1 where that would vanish;  y = s_x s_w q(x) q(w)
+    q(x) = round(x / s),   s = max|x| / (largest number of the format), or 1 where that would vanish
+
+    y = s_x s_w q(x) q(w)
 
 fp8 (Micikevicius et al. 2022): x and w in e4m3, gradients, which have less need of digits than of range, in e5m2; one
 scale a tensor, because then a rounded operand serves both products it is in:
@@ -14,7 +16,6 @@ Within `jax.shard_map` each device scales what it has, so no scale waits for ano
 the mesh. No number, or an infinite one, makes its scale none, and that of all results: an overflow is never hidden.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -56,7 +57,8 @@ def low_precision_product(x: jax.Array, w: jax.Array, kind: LowPrecision) -> jax
 def _forward(x: jax.Array, w: jax.Array, kind: LowPrecision) -> tuple[jax.Array, _Kept]:
     formats = FORMATS[kind]
     flat = x.reshape(-1, x.shape[-1])
-    x_rounded, w_rounded = _rounded(flat, formats.operand, formats), _rounded_whole(w, formats.operand)
+    x_rounded = _rounded(flat, formats.operand, by_token=formats.by_token)
+    w_rounded = _rounded(w, formats.operand, by_token=False)
     y = _product(x_rounded, w_rounded, (1, 0)).astype(x.dtype)
     # Rounded operands are kept rather than rounded again: half the bytes, and no pass over them.
     kept = flat if formats.by_token else x_rounded
@@ -67,7 +69,7 @@ def _backward(kind: LowPrecision, kept: _Kept, dy: jax.Array) -> tuple[jax.Array
     formats = FORMATS[kind]
     x, w, like_x, like_w = kept
     flat = dy.reshape(-1, dy.shape[-1])
-    dy_rounded = _rounded(flat, formats.gradient, formats)
+    dy_rounded = _rounded(flat, formats.gradient, by_token=formats.by_token)
     dx = _product(dy_rounded, w, (1, 1)).astype(like_x.dtype)
     if isinstance(x, qwix.QArray):
         dw = _product(x, dy_rounded, (0, 0))
@@ -80,17 +82,9 @@ def _backward(kind: LowPrecision, kept: _Kept, dy: jax.Array) -> tuple[jax.Array
 low_precision_product.defvjp(_forward, _backward)
 
 
-def _rounded(x: jax.Array, to: jnp.dtype, formats: Formats) -> qwix.QArray:
-    return _quantized(x, to, [0] if formats.by_token else [])
-
-
-def _rounded_whole(x: jax.Array, to: jnp.dtype) -> qwix.QArray:
-    return _quantized(x, to, [])
-
-
-def _quantized(x: jax.Array, to: jnp.dtype, own_scale: Sequence[int]) -> qwix.QArray:
-    """x in an eight-bit format, with a scale for each index along the axes `own_scale`."""
-    return qwix.quantize(x, to, channelwise_axes=own_scale, scale_dtype=jnp.float32)
+def _rounded(x: jax.Array, to: jnp.dtype, *, by_token: bool) -> qwix.QArray:
+    """The matrix in an eight-bit format, with a scale for each row or for all of it."""
+    return qwix.quantize(x, to, channelwise_axes=[0] if by_token else [], scale_dtype=jnp.float32)
 
 
 def _product(a: qwix.QArray, b: qwix.QArray, contracted: tuple[int, int]) -> jax.Array:

@@ -33,7 +33,7 @@ class OptimizationSection(Section):
     use_fp8: bool = Field(True, description="Matrix products in FP8 where the chip gains from it.")
     low_precision: Literal["auto", "fp8", "int8", "none"] = Field(
         "auto",
-        description="Numbers that projections multiply: fp8 on every chip; int8 where it is faster than bfloat16; none; "
+        description="What projections multiply: fp8 on every chip; int8 where it is faster than bfloat16; none; "
         "auto: fp8 where use_fp8 asks for it and the chip has units for it.",
     )
     low_precision_skip: list[LowPrecisionSkip] = Field(

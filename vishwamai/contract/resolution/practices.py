@@ -98,7 +98,7 @@ def dynamic_scale(job: ResolvedJob) -> Notice | None:
     return Notice(
         code="fp8-without-dynamic-scale",
         pointer="/optimization/use_dynamic_scale",
-        message="Gradients of FP8 products are rounded to e5m2, and without dynamic scaling small ones may vanish before.",
+        message="Gradients of FP8 products are rounded to e5m2; without dynamic scaling small ones may vanish before.",
         fix="Set optimization.use_dynamic_scale to true, or low_precision to none.",
     )
 
