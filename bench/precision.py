@@ -67,6 +67,7 @@ def _cycles(chosen: Slice, kind: "Products", block: argparse.Namespace) -> int:
     )
     began = time.process_time()
     text = jax.jit(both).lower(stream, weight, weight, stream).compile().as_text()
+    assert text is not None, "the TPU compiler always tells"
     found = cost_of(parse_hlo(text), Rates.of(chosen), lambda _: None, lambda _: None)
     cycles = sum(row.cycles for row in found.rows if row.kind not in BESIDE)
     seconds = time.process_time() - began

@@ -28,13 +28,13 @@ class Trained:
     """Steps."""
 
 
-def twin(steps: int, **optimization: Any) -> ResolvedJob:
-    """A job of a small model for so many steps, on one CPU device that rehearses a TPU."""
+def twin(steps: int, sequences: int = 16, **optimization: Any) -> ResolvedJob:
+    """A job of a small model for so many steps of so many sequences, on one CPU device that rehearses a TPU."""
     document = {
         "model": {"family": "llama", "vocab_size": 258, "hidden_dim": 64, "num_layers": 2, "num_heads": 2}
         | {"num_kv_heads": 1, "head_dim": 32, "mlp_dim": 192, "max_seq_len": 128, "dropout_rate": 0.0}
         | {"tie_embeddings": True},
-        "training": {"batch_size": 16, "grad_accum_steps": 1, "learning_rate": 4e-3, "warmup_steps": 30}
+        "training": {"batch_size": sequences, "grad_accum_steps": 1, "learning_rate": 4e-3, "warmup_steps": 30}
         | {"max_steps": steps},
         "tpu": {"accelerator": "v5e", "tpu_cores": 1, "tpu_topology": "1x1"},
         "optimization": optimization,

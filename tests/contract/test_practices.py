@@ -35,7 +35,7 @@ def test_nothing_to_say():
         ("no-gradient-clipping", {"training": {"max_grad_norm": 0.0}}),
         (
             "fp8-without-dynamic-scale",
-            {"optimization": {"use_dynamic_scale": False}, "tpu": {"accelerator": "tpu7x"}},
+            {"optimization": {"use_dynamic_scale": False, "low_precision": "fp8"}},
         ),
         ("no-mixed-precision", {"optimization": {"mixed_precision": False}}),
         ("unaligned-block-size", {"optimization": {"block_size": 100, "attention": "blockwise"}}),

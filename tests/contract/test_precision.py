@@ -6,18 +6,19 @@ import pytest
 
 from vishwamai.contract.accelerators import generations
 from vishwamai.contract.load import check_config
-from vishwamai.contract.low_precision import NATIVE_FP8, cycle_ratio
+from vishwamai.contract.low_precision import NATIVE_FP8, measured
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import Decision, Platform, ResolvedJob, SiteDefaults
 
+WIDE = {"hidden_dim": 8192, "num_heads": 64, "head_dim": 128, "mlp_dim": 32768}
 NAMES = [generation.name for generation in generations()]
 
 
 def job(
-    accelerator: str, platform: Platform = "tpu", tpu: dict[str, Any] | None = None, **optimization: Any
+    accelerator: str, platform: Platform = "tpu", model: dict[str, Any] | None = None, **optimization: Any
 ) -> ResolvedJob:
-    document = {"tpu": {"accelerator": accelerator, **(tpu or {})}, "optimization": optimization}
+    document = {"model": WIDE | (model or {}), "tpu": {"accelerator": accelerator}, "optimization": optimization}
     return resolve(check_config(document), SiteDefaults(platform=platform))
 
 
@@ -58,19 +59,33 @@ def test_a_gpu_has_fp8_and_no_int8():
 @pytest.mark.parametrize("name", NAMES)
 def test_decisions_say_what_runs_and_what_it_costs(name: str):
     decided = why(job(name, use_fp8=True), "optimization.low_precision")
-    assert f"{cycle_ratio(name, 'fp8'):.2f} times bfloat16's cycles" in decided.why
+    assert str(measured(name, "fp8")) in decided.why
     if name != "tpu7x":
         use_fp8 = why(job(name, use_fp8=True), "optimization.use_fp8")
         assert (use_fp8.requested, use_fp8.effective, use_fp8.why) == (True, False, decided.why)
         assert "no FP8 units" in decided.why
     forced = why(job(name, low_precision="int8"), "optimization.low_precision")
     assert forced.requested == "int8"
-    assert f"{cycle_ratio(name, 'int8'):.2f} times bfloat16's cycles" in forced.why
+    assert str(measured(name, "int8")) in forced.why
 
 
 def test_the_measured_ratios_agree_with_the_units():
-    assert {name for name in NAMES if cycle_ratio(name, "fp8") < 0.9} == NATIVE_FP8
-    assert cycle_ratio("tpu7x", "fp8") <= 0.55
+    assert {name for name in NAMES if measured(name, "fp8").ratio < 0.9} == NATIVE_FP8
+    assert measured("tpu7x", "fp8").ratio <= 0.55
+
+
+@pytest.mark.parametrize(("width", "nearest"), [(64, 1024), (1024, 1024), (8191, 2048), (8192, 8192), (65536, 8192)])
+def test_the_ratio_is_that_of_a_width_that_was_measured(width: int, nearest: int):
+    assert measured("tpu7x", "fp8", width).width == nearest
+    assert str(measured("tpu7x", "fp8", width)).endswith(f"of width {nearest}")
+
+
+def test_narrow_layers_are_left_in_bfloat16_unless_fp8_is_asked_for_by_name():
+    narrow = {"hidden_dim": 1024, "num_heads": 8, "mlp_dim": 4096}
+    auto = job("tpu7x", model=narrow)
+    assert auto.precision.products == "compute"
+    assert "layers 1024 wide do not repay" in why(auto, "optimization.use_fp8").why
+    assert job("tpu7x", model=narrow, low_precision="fp8").precision.products == "fp8"
 
 
 def test_the_cpu_says_that_it_only_rehearses():

@@ -90,7 +90,8 @@ def _rounded(x: jax.Array, to: jnp.dtype, *, by_token: bool) -> qwix.QArray:
 def _product(a: qwix.QArray, b: qwix.QArray, contracted: tuple[int, int]) -> jax.Array:
     """float32: the product of matrices over one axis of each."""
     axes = (((contracted[0],), (contracted[1],)), ((), ()))
-    return qwix.dot_general(a, b, axes, preferred_element_type=jnp.float32)
+    product: jax.Array = qwix.dot_general(a, b, axes, preferred_element_type=jnp.float32)
+    return product
 
 
 def _like(x: jax.Array) -> jax.Array:

@@ -36,7 +36,7 @@ def resolve(config: TrainingConfig, site: SiteDefaults | None = None) -> Resolve
         raise InvalidConfig([placement.problem])
     settle(draft, placement, site.platform)
     hardware = describe(placement, site.platform, spot=draft["tpu.spot"])
-    precision = settle_precision(draft, hardware)
+    precision = settle_precision(draft, hardware, placement.mesh)
     execution = settle_execution(draft, hardware, placement.mesh, precision)
     blocking = not_yet.answer(draft)
 

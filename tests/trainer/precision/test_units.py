@@ -12,7 +12,8 @@ from vishwamai.contract.resolved import Platform, SiteDefaults
 
 
 def job(accelerator: str = "tpu7x", platform: Platform = "gpu", **optimization: Any):
-    document = {"tpu": {"accelerator": accelerator}, "optimization": optimization}
+    wide = {"hidden_dim": 8192, "num_heads": 64, "head_dim": 128, "mlp_dim": 32768}
+    document = {"model": wide, "tpu": {"accelerator": accelerator}, "optimization": optimization}
     return resolve(check_config(document), SiteDefaults(platform=platform))
 
 

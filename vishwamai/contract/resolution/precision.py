@@ -1,32 +1,35 @@
 """Number formats of the step: compute type, optimizer state, what projections multiply, and the loss scale.
 
     platform and generation    auto                    fp8                     int8
-    TPU tpu7x                  fp8 if use_fp8          fp8                     none: not faster
+    TPU tpu7x                  fp8 if use_fp8 gains    fp8                     none: not faster
     TPU v5e, v5p, v6e          none                    fp8 numbers, converted  int8
     TPU v3, v4                 none                    fp8 numbers, converted  none: not faster
     GPU                        fp8 if use_fp8          fp8                     none: not measured
     CPU                        as on the generation that it rehearses
 
 The GPU's own generation is known only where the job runs: without FP8 units the trainer computes without FP8, and says
-so in its effective report. auto asks for low precision only over bfloat16.
+so in its effective report. auto asks for low precision only over bfloat16, and on a TPU only for layers so wide that
+FP8 gains: rounding takes passes over the operands, which products of narrow ones do not repay.
 """
 
 from typing import Literal
 
-from vishwamai.contract.low_precision import NATIVE_FP8, cycle_ratio
+from vishwamai.contract.low_precision import NATIVE_FP8, Measured, measured
 from vishwamai.contract.resolution.draft import Draft
-from vishwamai.contract.resolved import ComputeType, Hardware, LowPrecisionPart, Precision, Products
+from vishwamai.contract.resolved import ComputeType, Hardware, LowPrecisionPart, Mesh, Precision, Products
 
 _ALWAYS_SKIPPED = ("embedding", "head", "norms")
 _PARTS: tuple[LowPrecisionPart, ...] = ("attention", "mlp")
+_Kind = Literal["fp8", "int8", "none"]
 _FP8, _LOW, _SKIP = "optimization.use_fp8", "optimization.low_precision", "optimization.low_precision_skip"
 
 
-def settle_precision(draft: Draft, hardware: Hardware) -> Precision:
+def settle_precision(draft: Draft, hardware: Hardware, mesh: Mesh) -> Precision:
     """bfloat16 when both switches ask for it, else float32; eight-bit products as the module's table has it."""
     compute = _compute(draft)
     parts = _parts(draft)
-    products = _products(draft, hardware, compute, parts)
+    width = min(draft["model.hidden_dim"], draft["model.mlp_dim"] // mesh.model)
+    products = _products(draft, hardware, compute, parts, width)
     _cache(draft)
     return Precision(
         compute=compute,
@@ -63,63 +66,58 @@ def _parts(draft: Draft) -> list[LowPrecisionPart]:
     return [part for part in _PARTS if part not in asked]
 
 
-def _products(draft: Draft, hardware: Hardware, compute: ComputeType, parts: list[LowPrecisionPart]) -> Products:
-    kind, why = _chosen(draft, hardware, compute, parts)
+def _products(
+    draft: Draft, hardware: Hardware, compute: ComputeType, parts: list[LowPrecisionPart], width: int
+) -> Products:
+    if parts:
+        kind, why = _chosen(draft, hardware, compute, width)
+    else:
+        kind, why = "none", f"low_precision_skip keeps attention and mlp out: products are computed in {compute}"
     draft.decide(_LOW, kind, why)
     if draft[_FP8] != (kind == "fp8"):
         draft.decide(_FP8, kind == "fp8", why)
     return "compute" if kind == "none" else kind
 
 
-def _chosen(
-    draft: Draft, hardware: Hardware, compute: ComputeType, parts: list[LowPrecisionPart]
-) -> tuple[Literal["fp8", "int8", "none"], str]:
+def _chosen(draft: Draft, hardware: Hardware, compute: ComputeType, width: int) -> tuple[_Kind, str]:
     """The effective low_precision, and why."""
-    asked = draft[_LOW]
-    if not parts:
-        return "none", f"low_precision_skip keeps attention and mlp out, so all products are computed in {compute}"
+    asked, plain = draft[_LOW], f"products are computed in {compute}"
+    fp8 = measured(hardware.accelerator, "fp8", width)
     if asked == "fp8":
-        return "fp8", _fp8_words(hardware)
+        return "fp8", _fp8_words(hardware, fp8)
     if asked == "int8":
         return _int8(hardware, compute)
-    plain = f"products are computed in {compute}"
     if asked == "none":
         return "none", plain
     if not draft[_FP8]:
         return "none", f"{plain}: use_fp8 is false"
-    if not _has_units(hardware):
-        name = hardware.accelerator
-        return "none", f"{plain}: {name} has no FP8 units, and FP8 costs it {_ratio(name, 'fp8')}"
     if compute == "float32":
         return "none", f"{plain}: bfloat16 was switched off, and only low_precision fp8 asks for FP8 all the same"
-    return "fp8", _fp8_words(hardware)
+    if hardware.platform != "gpu" and hardware.accelerator not in NATIVE_FP8:
+        return "none", f"{plain}: {hardware.accelerator} has no FP8 units, and FP8 costs it {fp8}"
+    if hardware.platform != "gpu" and fp8.ratio >= 1:
+        return "none", f"{plain}: layers {width} wide do not repay the rounding to FP8, which costs {fp8}"
+    return "fp8", _fp8_words(hardware, fp8)
 
 
-def _has_units(hardware: Hardware) -> bool:
-    return hardware.platform == "gpu" or hardware.accelerator in NATIVE_FP8
-
-
-def _fp8_words(hardware: Hardware) -> str:
+def _fp8_words(hardware: Hardware, cost: Measured) -> str:
     formats = "e4m3 weights and activations, e5m2 gradients, a scale for each tensor"
     name = hardware.accelerator
     if hardware.platform == "gpu":
         return f"{formats}; a GPU without FP8 units computes without it, as its effective report says"
     units = "" if name in NATIVE_FP8 else f", without FP8 units: {name} converts the numbers to multiply them"
     rehearsed = f"; the CPU rehearses the numbers of {name}, not its speed" if hardware.platform == "cpu" else ""
-    return f"{formats}: {_ratio(name, 'fp8')}{units}{rehearsed}"
+    return f"{formats}: {cost}{units}{rehearsed}"
 
 
-def _int8(hardware: Hardware, compute: ComputeType) -> tuple[Literal["int8", "none"], str]:
+def _int8(hardware: Hardware, compute: ComputeType) -> tuple[_Kind, str]:
     plain, name = f"products are computed in {compute}", hardware.accelerator
+    cost = measured(name, "int8")
     if hardware.platform == "gpu":
         return "none", f"{plain}: int8 was measured on TPUs alone"
-    if cycle_ratio(name, "int8") >= 1:
-        return "none", f"{plain}: int8 is no faster on {name}, it costs {_ratio(name, 'int8')}"
-    return "int8", f"a scale for each token and each weight, weights' gradients in {compute}: {_ratio(name, 'int8')}"
-
-
-def _ratio(name: str, kind: Literal["fp8", "int8"]) -> str:
-    return f"{cycle_ratio(name, kind):.2f} times bfloat16's cycles for an MLP block of width 8192"
+    if cost.ratio >= 1:
+        return "none", f"{plain}: int8 is no faster on {name}, it costs {cost}"
+    return "int8", f"a scale for each token and each weight, weights' gradients in {compute}: {cost}"
 
 
 def _scaled(draft: Draft, compute: ComputeType, products: Products) -> bool:
