@@ -6,7 +6,18 @@ import sys
 
 from bench.shapes import SHAPES
 
-PROGRAMS = ("step", "attention", "loss", "context", "compile", "host", "generate", "distillation")
+PROGRAMS = (
+    "step",
+    "attention",
+    "loss",
+    "context",
+    "compile",
+    "host",
+    "generate",
+    "distillation",
+    "precision",
+    "twins",
+)
 
 
 def main(arguments: list[str]) -> int:

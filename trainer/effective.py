@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from trainer.precision import products_report
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -23,6 +24,7 @@ def effective_settings(
         "processes": jax.process_count(),
         "mesh": {str(axis): size for axis, size in mesh.shape.items()},
         "precision": job.precision.model_dump(mode="json"),
+        "products": products_report(job, first),
         "execution": job.execution.model_dump(mode="json"),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "tokens_per_step": job.batch.tokens_per_step,

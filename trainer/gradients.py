@@ -19,11 +19,12 @@ from jax.sharding import Mesh, PartitionSpec
 
 from trainer.batch import Batch
 from trainer.collectives import add_over, gather_weight, index_along, own, reduce_gradient
+from trainer.linear import Multiplied
 from trainer.losses import cross_entropy
 from trainer.mesh import BATCH_AXES, TOKEN_AXES, Sharding, batch_spec
 from trainer.model import Computation, Decoder, Description, Params
 from trainer.trained import describe_trained, of_model
-from vishwamai.contract.resolved import ResolvedJob
+from vishwamai.contract.resolved import LowPrecisionPart, ResolvedJob
 
 
 class Sums(NamedTuple):
@@ -135,6 +136,8 @@ class OneDevice:
             remat=job.execution.remat,
             scan_layers=job.execution.scan_layers,
             transpose_gradients=job.hardware.platform == "cpu",
+            attention_products=_multiplied(job, "attention"),
+            mlp_products=_multiplied(job, "mlp"),
             prepare=self._prepare_layer,
         )
 
@@ -201,6 +204,12 @@ class OneDevice:
             )
             for name, tree in gradients.items()
         }
+
+
+def _multiplied(job: ResolvedJob, part: LowPrecisionPart) -> Multiplied:
+    """How a part's projections are multiplied."""
+    low = part in job.precision.products_in
+    return Multiplied(job.precision.products if low else "compute", job.hardware.platform == "cpu")
 
 
 def _made_whole(weights: Any, specs: Any, dtypes: Any) -> Any:

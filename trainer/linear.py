@@ -1,4 +1,4 @@
-"""A projection whose weight gradient XLA's CPU backend multiplies at full speed.
+"""A projection, in the computation's number format or of eight-bit numbers (trainer/precision).
 
     y = x w        dx = dy w^T        dw = x^T dy
 
@@ -6,16 +6,38 @@ Autodiff writes dw as a product with a transposed left operand, for which XLA:CP
 slower, see docs/performance.md). Transposing x for real, behind an optimization barrier, gets the fast one.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
+from trainer.precision import low_precision_product
 from trainer.varying import cotangent_of
+from vishwamai.contract.resolved import Products
+
+PRODUCT = "product"
+"""Name under which remat policies know the result of eight-bit operands."""
+
+
+@dataclass(frozen=True)
+class Multiplied:
+    """How a projection is multiplied."""
+
+    products: Products = "compute"
+    transpose_gradients: bool = False
+    """In the computation's format: transposes x for real in dw."""
+
+
+def linear(x: jax.Array, w: jax.Array, how: Multiplied) -> jax.Array:
+    """[..., O] in x's dtype, from x [..., I] and w [I, O]."""
+    if how.products == "compute":
+        return _linear(x, w, how.transpose_gradients)
+    return checkpoint_name(low_precision_product(x, w, how.products), PRODUCT)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def linear(x: jax.Array, w: jax.Array, transpose_gradients: bool) -> jax.Array:
-    """[..., O] in x's dtype, from x [..., I] and w [I, O]; `transpose_gradients` transposes x for real in dw."""
+def _linear(x: jax.Array, w: jax.Array, transpose_gradients: bool) -> jax.Array:
     return x @ w
 
 
@@ -32,4 +54,4 @@ def _backward(
     return cotangent_of(x, dy @ w.T), cotangent_of(w, transposed @ d_flat)
 
 
-linear.defvjp(_forward, _backward)
+_linear.defvjp(_forward, _backward)

@@ -27,6 +27,7 @@ from trainer.mesh import make_mesh
 from trainer.meter import Meter
 from trainer.model import Params
 from trainer.orders import Ordered, Orders
+from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
 from trainer.restored import checkpoint_folder
@@ -93,6 +94,7 @@ class Run:
 
     def _prepare(self) -> None:
         self._mesh = make_mesh(self._job)
+        self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
         self._data = self._orders.wait_for(lambda: open_data(self._job))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []

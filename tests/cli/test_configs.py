@@ -50,7 +50,7 @@ def test_decisions_are_readable_at_any_width(run, config, monkeypatch, columns):
     start = next(n for n, line in enumerate(lines) if line.startswith("optimization.use_fp8"))
     assert "false" in " ".join(lines[start : start + 3])
     whole = " ".join(" ".join(lines[start : start + 9]).split())
-    assert "multiplies" in whole
+    assert "computed in bfloat16" in whole
 
 
 def test_what_would_be_accepted_is_said_once(run, config):

@@ -65,4 +65,5 @@ def test_the_merged_guide_is_two_hosts_of_v5p():
     assert decisions["tpu.tpu_cores"].why.startswith("read as JAX devices")
     assert "v4 would do as well" in decisions["tpu.accelerator"].why
     assert decisions["optimization.use_fp8"].effective is False
+    assert decisions["optimization.low_precision"].effective == "none"
     assert [notice.code for notice in job.blockers] == ["unknown-teacher"]

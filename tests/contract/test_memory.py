@@ -60,6 +60,14 @@ def test_policies_keep_what_they_say():
     assert held["attention"] - held["offload"] == pytest.approx(tokens * model.num_layers * stream)
 
 
+def test_eight_bit_weights_wait_where_all_is_kept():
+    def held(policy: str, kind: str) -> float:
+        return need(memory={"remat_policy": policy}, optimization={"low_precision": kind}).activations
+
+    assert held("none", "fp8") - held("none", "none") == job().parameters - 131_072 * 768 - 768  # the layers' weights
+    assert held("attention", "fp8") == held("attention", "none")
+
+
 def test_dense_scores_grow_with_the_square_of_the_window():
     def scores(length: int) -> float:
         both = [

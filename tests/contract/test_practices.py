@@ -33,7 +33,10 @@ def test_nothing_to_say():
         ("short-warmup", {"training": {"warmup_steps": 4999}}),
         ("high-learning-rate", {"training": {"learning_rate": 0.01}}),
         ("no-gradient-clipping", {"training": {"max_grad_norm": 0.0}}),
-        ("fp8-without-dynamic-scale", {"optimization": {"use_dynamic_scale": False}}),
+        (
+            "fp8-without-dynamic-scale",
+            {"optimization": {"use_dynamic_scale": False, "low_precision": "fp8"}},
+        ),
         ("no-mixed-precision", {"optimization": {"mixed_precision": False}}),
         ("unaligned-block-size", {"optimization": {"block_size": 100, "attention": "blockwise"}}),
         ("no-attention-kernel", {"model": {"head_dim": 48}}),

@@ -35,16 +35,6 @@ def test_bfloat16_needs_both_switches(bfloat16: bool, mixed: bool, compute: str)
         assert why(resolved, on).effective is False
 
 
-@pytest.mark.parametrize(
-    ("accelerator", "words"), [("v5p", "no faster than bfloat16"), ("tpu7x", "on tpu7x they arrive")]
-)
-def test_fp8_is_answered(accelerator: str, words: str):
-    resolved = job(optimization={"use_fp8": True}, tpu={"accelerator": accelerator})
-    assert words in why(resolved, "optimization.use_fp8").why
-    assert resolved.effective.optimization.use_fp8 is False
-    assert why(resolved, "optimization.use_fp8").requested is True
-
-
 def test_the_cache_in_fp8_says_what_it_saves():
     resolved = job(model={"head_dim": 64})
     assert resolved.effective.memory.kv_cache_fp8 is True

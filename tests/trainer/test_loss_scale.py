@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from tests.trainer.batches import random_batch
 from tests.trainer.jobs import tiny_job
+from trainer.checkpoints import Checkpoints
 from trainer.loss_scale import GROWTH_INTERVAL, HIGHEST, INITIAL, Health, after_step, healthy
 from trainer.mesh import make_mesh
-from trainer.step import init_state, make_train_step, put_batch
+from trainer.step import abstract_state, init_state, make_train_step, put_batch
+from vishwamai.contract.config import CheckpointSection
 from vishwamai.contract.resolved import Precision
 
 DYNAMIC, NONE = Precision(compute="float32", loss_scale="dynamic"), Precision(compute="float32")
@@ -100,3 +102,22 @@ def test_a_step_that_overflows_is_skipped_and_the_next_one_runs_at_half_the_scal
         state, metrics = step(state, batch)
     assert metrics.health.skipped == 127 - int(np.log2(float(metrics.health.scale)))
     assert np.any(state.params["embedding"] != before["embedding"])
+
+
+def test_the_scale_and_its_counts_are_checkpointed(scaled, tmp_path):
+    job, mesh, step = scaled
+    batch = put_batch(random_batch(job), mesh)
+    state = init_state(job, mesh)
+    state, _ = step(state._replace(health=state.health._replace(scale=jnp.float32(2.0**127))), batch)
+    assert (float(state.health.scale), int(state.health.skipped)) == (2.0**126, 1)
+
+    checkpoints = Checkpoints(tmp_path, CheckpointSection(), lambda event: None)
+    checkpoints.save(state, 1, {})
+    checkpoints.wait()
+    restored = checkpoints.restore(abstract_state(job, mesh))
+    checkpoints.close()
+    assert restored is not None
+    assert [x.item() for x in restored.state.health] == [2.0**126, 0, 0, 1]
+    # And goes on from there: the next overflow halves it again.
+    _, metrics = step(restored.state, batch)
+    assert (float(metrics.health.scale), int(metrics.health.skipped)) == (2.0**125, 2)

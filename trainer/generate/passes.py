@@ -35,7 +35,9 @@ class Passes:
     def __init__(self, job: ResolvedJob, mesh: Mesh, kept: CacheFormat) -> None:
         """`kept`: the cache's number format."""
         self._model, self._mesh, self._kept = job.effective.model, mesh, kept
-        self._device = OneDevice(job, mesh)
+        # In eight bits all rows of a pass would share a scale: a row's text would depend on its neighbours.
+        plain = job.precision.model_copy(update={"products": "compute", "products_in": [], "scaling": "none"})
+        self._device = OneDevice(job.model_copy(update={"precision": plain}), mesh)
         self._matrices = describe_trained(job).matrices()
         rows = tuple(axis for axis in TOKEN_AXES if mesh.shape[axis] > 1)
         self.row_devices = 1

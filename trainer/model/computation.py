@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from trainer.attention.rotary import Tables
+from trainer.linear import Multiplied
 from vishwamai.contract.config.model import LayerKind
 from vishwamai.contract.resolved import AttentionKind, RematPolicy
 
@@ -26,6 +27,10 @@ class Computation:
     scan_layers: bool
     transpose_gradients: bool
     """Weight gradients from a really transposed operand: what XLA's CPU backend multiplies fastest."""
+    attention_products: Multiplied
+    """How attention's projections are multiplied."""
+    mlp_products: Multiplied
+    """And those of the MLP."""
     prepare: Callable[[Params], Params]
     """Makes one layer's weights whole and casts them, where the layer uses them."""
 

@@ -23,6 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from trainer.attention.rotary import rotary_tables
 from trainer.collectives import add_over, index_along
+from trainer.linear import PRODUCT
 from trainer.model.computation import Computation, Tokens
 from trainer.model.layers import Block, RMSNorm, normal
 from vishwamai.contract.config import ModelSection
@@ -201,6 +202,12 @@ def _noting_input(layer: Layer) -> Visitor[jax.Array]:
     return visitor
 
 
+def _wide_products(primitive: Any, *operands: Any, **how: Any) -> bool:
+    """Whether this is a product of the computation's own numbers; those of eight-bit numbers are kept once scaled."""
+    plain: bool = jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *operands, **how)
+    return plain and operands[0].dtype.itemsize > 1
+
+
 def _rematerialized(layer: Layer, how: Computation) -> Layer:
     """The layer, keeping for its backward pass what the policy says."""
     policies = jax.checkpoint_policies
@@ -214,9 +221,8 @@ def _rematerialized(layer: Layer, how: Computation) -> Layer:
             offload_dst="pinned_host",
         )
     elif how.remat == "dots":
-        policy = policies.save_from_both_policies(
-            policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(*ATTENTION_RESULT)
-        )
+        named = policies.save_only_these_names(PRODUCT, *ATTENTION_RESULT)
+        policy = policies.save_from_both_policies(_wide_products, named)
     elif how.remat == "attention":
         policy = policies.save_only_these_names(*ATTENTION_RESULT)
     else:

@@ -110,7 +110,7 @@ class Attention(nnx.Module):
 
     def join(self, mixed: jax.Array, how: Computation) -> jax.Array:
         """[B, T, H] for the residual stream, from what this device's heads mixed, [B, T, heads * D]."""
-        return add_over(linear(mixed, self.out[...], how.transpose_gradients), "model")
+        return add_over(linear(mixed, self.out[...], how.attention_products), "model")
 
     def _project(
         self,
@@ -119,7 +119,7 @@ class Attention(nnx.Module):
         bias: nnx.Param[jax.Array] | None,
         how: Computation,
     ) -> jax.Array:
-        y = linear(x, weight[...], how.transpose_gradients)
+        y = linear(x, weight[...], how.attention_products)
         return y if bias is None else y + bias[...].astype(y.dtype)
 
     def _norm_heads(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
@@ -143,9 +143,9 @@ class Mlp(nnx.Module):
     def __call__(self, x: jax.Array, how: Computation) -> jax.Array:
         """[B, T, H] -> [B, T, H]."""
         act = how.cheaply(ACTIVATIONS[self.activation])
-        up = linear(x, self.up[...], how.transpose_gradients)
-        inner = act(up) if self.gate is None else act(linear(x, self.gate[...], how.transpose_gradients)) * up
-        return add_over(linear(inner, self.down[...], how.transpose_gradients), "model")
+        up = linear(x, self.up[...], how.mlp_products)
+        inner = act(up) if self.gate is None else act(linear(x, self.gate[...], how.mlp_products)) * up
+        return add_over(linear(inner, self.down[...], how.mlp_products), "model")
 
 
 class Block(nnx.Module):

@@ -75,7 +75,7 @@ LEGACY: Mapping[str, Rule] = {
     "training.save_every": Renamed("logging.save_every"),
     "training.dtype": NumberFormat(),
     "training.mixed_precision": Renamed("optimization.mixed_precision"),
-    "optimization.fp8_margin": Unsupported("this release computes without FP8, and has no margin to set"),
+    "optimization.fp8_margin": Unsupported("every product finds its scales anew, so there is no margin to set"),
     "optimization.use_flash_attention": Renamed(_ATTENTION),
     "optimization.dynamic_scale": Renamed("optimization.use_dynamic_scale"),
     "optimization.enable_kv_cache": Fixed(True, "generation always keeps keys and values"),

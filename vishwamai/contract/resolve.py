@@ -37,7 +37,7 @@ def resolve(config: TrainingConfig, site: SiteDefaults | None = None) -> Resolve
         raise InvalidConfig([placement.problem])
     settle(draft, placement, site.platform)
     hardware = describe(placement, site.platform, spot=draft["tpu.spot"])
-    precision = settle_precision(draft)
+    precision = settle_precision(draft, hardware, placement.mesh)
     execution = settle_execution(draft, hardware, placement.mesh, precision)
     not_yet.answer(draft)
     blocking = settle_distillation(draft, site, precision)

@@ -10,6 +10,8 @@ from vishwamai.contract.problems import Notice
 
 Platform = Literal["tpu", "cpu", "gpu"]
 ComputeType = Literal["bfloat16", "float32"]
+Products = Literal["compute", "fp8", "int8"]
+LowPrecisionPart = Literal["attention", "mlp"]
 AttentionKind = Literal["dense", "blockwise", "flash", "splash", "cudnn"]
 RematPolicy = Literal["none", "dots", "attention", "offload", "full"]
 MESH_AXES = ("data", "fsdp", "sequence", "model")
@@ -79,6 +81,15 @@ class Precision(Value):
     compute: ComputeType = Field(description="Activations and matrix products.")
     parameters: Literal["float32"] = Field("float32", description="Master weights.")
     optimizer_state: ComputeType = Field("float32", description="AdamW's moments.")
+    products: Products = Field(
+        "compute",
+        description="What projections multiply: numbers of the compute type; fp8: e4m3, and e5m2 for gradients; int8, "
+        "except in weights' gradients. Sums are float32 (int32).",
+    )
+    products_in: list[LowPrecisionPart] = Field([], description="Whose projections those are, unless compute.")
+    scaling: Literal["none", "tensor", "token"] = Field(
+        "none", description="What shares a scale among eight-bit numbers; token: a token of activations, and a weight."
+    )
     loss_scale: Literal["none", "dynamic"] = Field(
         "none", description="dynamic: the loss is scaled up, and a step whose gradients overflow is skipped."
     )

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from vishwamai.contract.base import Section
 
+LowPrecisionSkip = Literal["embedding", "head", "norms", "attention", "mlp"]
+
 
 class MemorySection(Section):
     """What to trade for memory."""
@@ -29,6 +31,17 @@ class OptimizationSection(Section):
     """Precision and performance."""
 
     use_fp8: bool = Field(True, description="Matrix products in FP8 where the chip gains from it.")
+    low_precision: Literal["auto", "fp8", "int8", "none"] = Field(
+        "auto",
+        description="What projections multiply: fp8 on every chip; int8 where it is faster than bfloat16; none; "
+        "auto: fp8 where use_fp8 asks for it and the chip has units for it.",
+    )
+    low_precision_skip: list[LowPrecisionSkip] = Field(
+        ["embedding", "head", "norms"],
+        max_length=5,
+        description="Parts that stay in the compute type; attention or mlp may join embedding, head and norms, "
+        "which always do.",
+    )
     use_pjit: bool = Field(True, description="Compile one program for the whole mesh.")
     block_size: int = Field(128, ge=8, le=65_536, description="Keys per attention block.")
     attention: Literal["auto", "dense", "blockwise", "flash", "splash", "cudnn"] = Field(

@@ -6,7 +6,7 @@ state        4 P / W for weights, and 4 P / W for each of two moments (2 when th
 gathered     c P for all weights at work; by layer, c times two layers and the tables
 gradients    c P of one micro-batch, 4 P to add up several, 4 P / W of all devices; by layer, the layers' are 1 / W of
              that, and one layer's are whole; and 4 vocabulary x hidden, to which the loss adds the head's
-activations  what remat keeps, over all layers
+activations  what remat keeps, over all layers; if that is all, with eight-bit products, P for the weights in eight bits
 under way    the larger of: one layer's arrays in the backward pass; one chunk of logits and its float32 statistics
 teacher      its weights / W and as gathered, a chunk of its logits, and the outputs of its layers
 
@@ -171,7 +171,9 @@ def _kept(work: Work) -> float:
             layer = attention
         case "full":
             layer = stream
-    return work.tokens * layer * model.num_layers
+    # Eight-bit operands wait, too: of activations they stand for larger ones, of weights they come on top.
+    rounded = _parts(work)[0] if execution.remat == "none" and work.precision.products != "compute" else 0
+    return work.tokens * layer * model.num_layers + rounded
 
 
 def _layer_under_way(work: Work) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from vishwamai.contract.config import BUILTIN_CORPUS, TrainingConfig
+from vishwamai.contract.config import BUILTIN_CORPUS
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.resolution.fit import LANES
 from vishwamai.contract.resolution.lowering import in_bytes, lowering, need_in_words
@@ -93,14 +93,13 @@ def clipping(job: ResolvedJob) -> Notice | None:
 
 def dynamic_scale(job: ResolvedJob) -> Notice | None:
     """FP8 goes with dynamic scaling."""
-    asked = TrainingConfig.model_validate(job.requested).optimization
-    if not asked.use_fp8 or asked.use_dynamic_scale:
+    if job.precision.products != "fp8" or job.precision.loss_scale == "dynamic":
         return None
     return Notice(
         code="fp8-without-dynamic-scale",
         pointer="/optimization/use_dynamic_scale",
-        message="FP8 without dynamic scaling loses small gradients wherever FP8 runs; this job computes without FP8.",
-        fix="Set optimization.use_dynamic_scale to true, or use_fp8 to false.",
+        message="Gradients of FP8 products are rounded to e5m2; without dynamic scaling small ones may vanish before.",
+        fix="Set optimization.use_dynamic_scale to true, or low_precision to none.",
     )
 
 
