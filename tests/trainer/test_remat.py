@@ -26,7 +26,9 @@ def gradients(policy, scan_layers=True):
     params = init_state(job, mesh).params
     batch, key, scale = put_batch(random_batch(job), mesh), np.array([1, 2], np.uint32), np.float32(1)
     program = jax.jit(make_gradients(job, mesh)).lower(params, batch, key, scale).compile()
-    return jax.device_get(program(params, batch, key, scale)), program.memory_analysis().temp_size_in_bytes
+    memory = program.memory_analysis()
+    assert memory is not None
+    return jax.device_get(program(params, batch, key, scale)), memory.temp_size_in_bytes
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,15 @@ class Computation:
     prepare: Callable[[Params], Params]
     """Makes one layer's weights whole and casts them, where the layer uses them."""
 
-    def cheaply[F: Callable[..., jax.Array]](self, function: F) -> F:
+    def cheaply(self, function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
         """The same elementwise function, keeping for its backward pass what it was given and not its steps.
 
         Where layers are computed anew nothing of them is kept, and XLA fuses their steps best when left alone.
         """
-        return jax.checkpoint(function) if self.remat == "none" else function
+        if self.remat != "none":
+            return function
+        kept_short: Callable[[jax.Array], jax.Array] = jax.checkpoint(function)
+        return kept_short
 
 
 class Tokens(NamedTuple):
