@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.trainer.batches import random_batch
 from tests.trainer.distill.teachers import student_of
@@ -37,9 +36,16 @@ def job_on(teacher, mesh=(), execution=(), **section):
 
 
 @functools.cache
-def first_state(teacher, **section):
-    job = job_on(teacher, **section)
+def first_state(teacher):
+    job = job_on(teacher)
     return jax.device_get(init_state(job, make_mesh(job)))
+
+
+@functools.cache
+def alone():
+    """The student's job without a teacher, and its first state."""
+    job = tiny_job(model=STUDENT, training=TRAINING, micro_batch=8)
+    return job, jax.device_get(init_state(job, make_mesh(job)))
 
 
 def train(job, first, steps):
@@ -62,7 +68,7 @@ def log_softmax(x):
 
 def test_the_loss_is_what_the_definition_says(teacher):
     job = job_on(teacher, alpha=0.3, hidden_loss="mse", hidden_weight=0.7, temperature=3.0)
-    first = first_state(teacher, alpha=0.3, hidden_loss="mse", hidden_weight=0.7, temperature=3.0)
+    first = first_state(teacher)
     _, (metrics,) = train(job, first, 1)
     batch, mesh = random_batch(job, 0), make_mesh(job)
     targets = np.asarray(batch.targets)[..., None]
@@ -104,41 +110,26 @@ def test_distances_of_hidden_states():
 
 
 def test_a_teacher_of_no_weight_changes_no_step(teacher):
-    off = {"alpha": 0.0, "use_intermediate_distillation": False}
-    job = job_on(teacher, **off)
-    alone = tiny_job(model=STUDENT, training=TRAINING, micro_batch=8)
-    first = jax.device_get(init_state(alone, make_mesh(alone)))
-    jax.tree.map(np.testing.assert_array_equal, first, first_state(teacher, **off))
-    state = jax.tree.map(jax.device_put, first, state_shardings(alone, make_mesh(alone)))
-    step = make_train_step(alone, make_mesh(alone))
+    plain, first = alone()
+    mesh, step = make_mesh(plain), make_train_step(plain, make_mesh(plain))
+    state = jax.tree.map(jax.device_put, first, state_shardings(plain, mesh))
     for i in range(3):
-        state, metrics = step(state, put_batch(random_batch(alone, i), make_mesh(alone)))
-    _, history = train(job, first, 3)
+        state, metrics = step(state, put_batch(random_batch(plain, i), mesh))
+    _, history = train(job_on(teacher, alpha=0.0, use_intermediate_distillation=False), first, 3)
     np.testing.assert_allclose(history[-1].loss, metrics.loss, rtol=1e-5)  # the same sums, fused otherwise
 
 
 def test_the_projection_is_trained_and_no_part_of_the_model(teacher):
-    job, first = job_on(teacher), first_state(teacher)
+    first, (last, _) = first_state(teacher), one_device(teacher)
     assert first.params["projection"].shape == (2, 16, 32)
-    last, _ = train(job, first, 2)
     assert np.abs(last.params["projection"] - first.params["projection"]).max() > 1e-4
-    alone = init_state(tiny_job(model=STUDENT), make_mesh(tiny_job(model=STUDENT)))
-    jax.tree.map(np.testing.assert_array_equal, of_model(first.params), jax.device_get(alone.params))
+    jax.tree.map(np.testing.assert_array_equal, of_model(first.params), alone()[1].params)
 
 
-MESHES = {
-    "fsdp 4, by layer": ({"fsdp": 4}, {"weight_axes": ("fsdp",), "weight_gather": "layer", "remat": "full"}),
-    "data 2, sequence 2, model 2": (
-        {"data": 2, "sequence": 2, "model": 2},
-        {"weight_axes": ("data",), "weight_gather": "step"},
-    ),
-}
-
-
-@pytest.mark.parametrize(("mesh", "execution"), MESHES.values(), ids=MESHES.keys())
-def test_trains_as_on_one_device(teacher, mesh, execution):
+def test_trains_as_on_one_device_where_everything_is_split(teacher):
     _, expected = one_device(teacher)
-    job = job_on(teacher, tuple(mesh.items()), tuple(execution.items()))
+    mesh = (("fsdp", 2), ("sequence", 2), ("model", 2))
+    job = job_on(teacher, mesh, (("weight_axes", ("fsdp",)), ("weight_gather", "layer"), ("remat", "full")))
     _, history = train(job, first_state(teacher), 3)
     for ours, theirs in zip(history, expected, strict=True):
         # The same float32 terms in another order.

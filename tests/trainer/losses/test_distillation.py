@@ -136,7 +136,7 @@ def measured(case, T, goal, **options):
     return both(arrays["hidden"], arrays["table"])
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(2, 30)),
     goal=st.builds(
