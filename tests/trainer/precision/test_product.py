@@ -32,7 +32,11 @@ def expected(x, w, dy, kind):
         x, w, dy = rounded(x, E4M3), rounded(w, E4M3), rounded(dy, E5M2)
         return np.matmul(x, w), np.matmul(dy, w.T), np.matmul(x.T, dy)
     by_token, w = rounded(x, np.int8, axis=-1), rounded(w, np.int8)
-    return np.matmul(by_token, w), np.matmul(rounded(dy, np.int8, axis=-1), w.T), np.matmul(x.astype(np.float64).T, dy)
+    return (
+        np.matmul(by_token, w),
+        np.matmul(rounded(dy, np.int8, axis=-1), w.T),
+        np.matmul(np.asarray(x, np.float64).T, dy),
+    )
 
 
 def results(kind, *operands):
