@@ -235,6 +235,8 @@ def _export(options: argparse.Namespace, environ: MutableMapping[str, str]) -> i
     _prepare_cpu(environ)
     from trainer.huggingface.command import export_again, export_run
 
+    if options.max_shard_bytes < 1:
+        raise UserError(f"--max-shard-bytes is {options.max_shard_bytes}: give at least 1")
     limits = {"dtype": options.dtype, "max_shard_bytes": options.max_shard_bytes}
     if (options.source / "resolved.json").is_file():
         export_run(_resolved_job(options.source / "resolved.json"), options.source, options.to, **limits)

@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 from trainer.errors import StorageError, TrainerError, UserError
-from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.problems import InvalidConfig, Problem
 from vishwamai.contract.resolution.lowering import lowering, need_in_words
 from vishwamai.contract.resolution.memory import Work, estimate
 from vishwamai.contract.resolved import ResolvedJob
@@ -21,12 +21,19 @@ def ending_of(error: BaseException, job: ResolvedJob | None = None) -> tuple[Cau
     if isinstance(error, TrainerError):
         return error.cause, str(error)
     if isinstance(error, InvalidConfig):
-        return Cause.USER_ERROR, str(error)
+        return Cause.USER_ERROR, "\n".join(map(_told, error.problems))
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
-        return Cause.OUT_OF_MEMORY, f"Out of memory: {_first_line(error)}. {_memory_advice(job)}"
+        return Cause.OUT_OF_MEMORY, f"Out of memory: {_first_line(error).rstrip('.')}. {_memory_advice(job)}"
     if isinstance(error, OSError) and error.errno in _HOST_ERRORS:
         return Cause.HOST_ERROR, f"{error}. {CAUSES[Cause.HOST_ERROR].hint}"
     return Cause.INTERNAL, f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _told(problem: Problem) -> str:
+    """A problem in one line: where, what, what would be accepted."""
+    rest = [f"accepted: {problem.accepted}"] if problem.accepted else []
+    rest += [problem.hint] if problem.hint else []
+    return f"{problem.pointer or '/'}: {problem.message}" + (f" ({'; '.join(rest)})" if rest else "")
 
 
 def folder_problem(folder: Path, error: OSError) -> TrainerError:

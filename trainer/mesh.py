@@ -43,6 +43,16 @@ def make_mesh(job: ResolvedJob, devices: Sequence[jax.Device] | None = None) -> 
     return Mesh(_device_grid(available[:needed], shape, job.hardware.num_slices), MESH_AXES)
 
 
+def check_platform(job: ResolvedJob) -> None:
+    """Raises UserError when JAX found other hardware than the job is to run on: it would fall back in silence."""
+    wanted, found = job.hardware.platform, jax.devices()[0].platform
+    if {"cuda": "gpu", "rocm": "gpu"}.get(found, found) != wanted:
+        raise UserError(
+            f"the job is to run on {wanted.upper()}, and JAX found only {found.upper()} on this machine: install JAX "
+            f"for it (the extra {'tpu' if wanted == 'tpu' else 'cuda'}), or ask for platform {found}"
+        )
+
+
 def _device_grid(devices: Sequence[jax.Device], shape: tuple[int, ...], slices: int) -> np.ndarray:
     """Devices in the mesh's shape, laid out along the slice's wires; slices are joined along the data axis."""
     if slices > 1 and hasattr(devices[0], "slice_index"):

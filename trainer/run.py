@@ -23,7 +23,7 @@ from trainer.evaluate import Evaluator
 from trainer.generate.closing import sample
 from trainer.huggingface.start import initial_params
 from trainer.kernels import with_checked_kernel
-from trainer.mesh import make_mesh
+from trainer.mesh import check_platform, make_mesh
 from trainer.meter import Meter
 from trainer.model import Params
 from trainer.orders import Ordered, Orders
@@ -88,11 +88,14 @@ class Run:
         """One step, and what is due after it."""
         self._orders.check()
         self._take_step()
+        if self._config.training.find_bad_layer:
+            self._meter.settle()  # a bad step is found before the next one moves the weights
         self._log_if_due()
         self._evaluate_if_due()
         self._save_if_due()
 
     def _prepare(self) -> None:
+        check_platform(self._job)
         self._mesh = make_mesh(self._job)
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))

@@ -4,7 +4,7 @@ from jax.sharding import NamedSharding
 
 from tests.trainer.jobs import tiny_job
 from trainer.errors import UserError
-from trainer.mesh import Sharding, batch_sharding, make_mesh
+from trainer.mesh import Sharding, batch_sharding, check_platform, make_mesh
 from vishwamai.contract.resolved import MESH_AXES
 
 
@@ -65,3 +65,12 @@ def test_weights_split_as_the_table_says_and_stay_whole_where_that_does_not_divi
 ):
     table = sharding(mesh, weight_axes)
     assert NamedSharding(table.mesh, table.spec(axes, shape)).shard_shape(shape) == shard
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_a_job_for_other_hardware_does_not_run_on_this_in_silence(platform):
+    job = tiny_job()
+    check_platform(job)
+    elsewhere = job.model_copy(update={"hardware": job.hardware.model_copy(update={"platform": platform})})
+    with pytest.raises(UserError, match=f"run on {platform.upper()}, and JAX found only CPU.*platform cpu"):
+        check_platform(elsewhere)

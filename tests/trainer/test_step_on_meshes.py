@@ -15,7 +15,7 @@ from trainer.step import abstract_state, init_state, make_eval_step, make_train_
 
 STEPS = 20
 BASE: dict[str, Any] = {
-    "model": {"dropout_rate": 0.1, "vocab_size": 264, "num_heads": 8, "num_kv_heads": 8},
+    "model": {"dropout_rate": 0.1, "attention_dropout_rate": 0.1, "vocab_size": 264, "num_heads": 8, "num_kv_heads": 8},
     "training": {"batch_size": 4, "grad_accum_steps": 2},
 }
 BY_STEP, BY_LAYER = {"weight_gather": "step"}, {"weight_gather": "layer"}

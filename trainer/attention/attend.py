@@ -7,7 +7,6 @@ values are gathered whole, once, and their gradients come back as a sum scattere
 from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 
 from trainer.attention.blockwise import blockwise_attention
 from trainer.attention.cudnn import cudnn_attention
@@ -73,8 +72,8 @@ def attend(
     if jax.lax.axis_size("sequence") > 1:
         offset = q.shape[1] * index_along("sequence")
         k, v, key_segments = (jax.lax.all_gather(x, "sequence", axis=1, tiled=True) for x in (k, v, segments))
-    if key is not None:
-        key = jnp.append(key, index_along("model").astype(key.dtype))  # heads are numbered from the device's first
+    # Heads are numbered over all sequences and devices: what is dropped does not depend on the mesh.
+    rows = (rows * jax.lax.axis_size("model") + index_along("model")) * pattern.heads
     if how.attention == "dense":
         return dense_attention(q, k, v, segments, key_segments, offset, rows, key, pattern)
     return blockwise_attention(q, k, v, segments, key_segments, offset, rows, key, pattern, how.attention_block)

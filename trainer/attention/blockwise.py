@@ -56,9 +56,9 @@ def blockwise_attention(
         query_segments: int [B, T] document numbers; 0 is padding, whose output is 0.
         key_segments: int [B, S] document numbers.
         offset: place of the first query; may be traced (T < S when devices split the sequence).
-        rows: int [B] numbers of the sequences, which tell their dropout apart.
-        key: uint32 words that choose what dropout drops, or None for no dropout. Heads are numbered from this
-            device's first: where devices split the heads, the words must differ between them.
+        rows: int [B] the number of each sequence's first head here, which tells heads and sequences apart to dropout:
+            sequence times all heads, plus the heads on the devices before this one.
+        key: uint32 words that choose what dropout drops, or None for no dropout.
         pattern: heads, scale, window, soft-cap, dropout rate.
         block: queries, and keys, of one tile; need not divide T or S.
 
@@ -86,12 +86,12 @@ class _Masks(NamedTuple):
         pattern = self.pattern
         if self.key is None or pattern.dropout_rate == 0:
             return p
-        row, head = self.rows.reshape(-1, 1, 1, 1, 1), jnp.arange(pattern.heads).reshape(-1, pattern.group)
+        first, head = self.rows.reshape(-1, 1, 1, 1, 1), jnp.arange(pattern.heads).reshape(-1, pattern.group)
         query, key = queries.places, self.keys.places[j]
-        places = (head[:, None, :, None], query, key[:, None, None])
+        places = (first + head[:, None, :, None], query, key[:, None, None])
         if not across:
-            places = (head[:, :, None, None], query[:, None], key)
-        kept = keep_mask(self.key, (row, *places), pattern.dropout_rate)
+            places = (first + head[:, :, None, None], query[:, None], key)
+        kept = keep_mask(self.key, places, pattern.dropout_rate)
         return jnp.where(kept, p / (1 - pattern.dropout_rate), 0.0)
 
 

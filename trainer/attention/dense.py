@@ -36,8 +36,7 @@ def dense_attention(
     p = jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, MASKED), axis=-1), 0.0)
     if key is not None and pattern.dropout_rate > 0:
         places = (
-            rows.reshape(B, 1, 1, 1, 1),
-            jnp.arange(K * G).reshape(K, G, 1, 1),
+            rows.reshape(B, 1, 1, 1, 1) + jnp.arange(K * G).reshape(K, G, 1, 1),
             query_index[:, None],
             jnp.arange(S),
         )

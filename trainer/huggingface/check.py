@@ -44,7 +44,8 @@ def _read_inputs(path: Path, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in ("input_ids", "attention_mask") if name in archive.files}
     except (OSError, ValueError, AttributeError, EOFError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as an .npz archive: {error}") from error
+        why = (isinstance(error, OSError) and error.strerror) or "it is no such archive"
+        raise UserError(f"{str(path)!r} cannot be read as an .npz archive: {why}") from error
     if "input_ids" not in found:
         raise UserError(f"{str(path)!r} lacks input_ids")
     ids = found["input_ids"]

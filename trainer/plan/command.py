@@ -91,11 +91,21 @@ def _changed(decisions: list[Decision], own: dict[str, Any]) -> list[Decision]:
     return [one for one in decisions if (one.setting, one.effective) not in known]
 
 
+def _must_be_writable(path: Path) -> None:
+    """Raises UserError before minutes of compiling, not after."""
+    try:
+        path.touch()
+    except OSError as error:
+        raise UserError(f"--hlo {str(path)!r} cannot be written: {error.strerror}") from error
+
+
 def make_plan(subject: Subject, environ: MutableMapping[str, str], hlo: Path | None) -> Plan:
     """Compiles the subject's step and costs it; writes the compiled program's text where `hlo` says.
 
     Must run before jax is imported. Raises UserError when there is no compiler, and CompilerRefused.
     """
+    if hlo is not None:
+        _must_be_writable(hlo)
     with tempfile.TemporaryDirectory(prefix="vishwamai-plan-") as folder:
         prepare_compiler(environ, Path(folder))
         from trainer.plan.compiling import compile_step  # brings jax

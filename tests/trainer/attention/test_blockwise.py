@@ -49,13 +49,15 @@ def example(pattern, B, T, S, offset, seed=0):
 def kept_entries(pattern, B, T, S, offset):
     if pattern.dropout_rate == 0:
         return None
-    places = np.ix_(np.arange(B) + 5, np.arange(pattern.heads), offset + np.arange(T), np.arange(S))
+    head = (5 + np.arange(B))[:, None] * pattern.heads + np.arange(pattern.heads)
+    places = (head[:, :, None, None], (offset + np.arange(T))[:, None], np.arange(S))
     return np.asarray(keep_mask(KEY, tuple(jnp.asarray(x) for x in places), pattern.dropout_rate))
 
 
 def value_and_gradients(kind, inputs, d_out, offset, pattern, block, dtype=jnp.float32):
     *qkv, query_segments, key_segments = inputs
-    rest = (jnp.asarray(query_segments), jnp.asarray(key_segments), offset, 5 + jnp.arange(len(query_segments)), KEY)
+    first_heads = (5 + jnp.arange(len(query_segments))) * pattern.heads
+    rest = (jnp.asarray(query_segments), jnp.asarray(key_segments), offset, first_heads, KEY)
 
     @jax.jit
     def attend(q, k, v, d_out):
@@ -232,7 +234,7 @@ def test_split_over_two_devices_it_is_the_same(kind, axis):
     rows_spec = PartitionSpec("data") if axis == "data" else PartitionSpec()
     split = jax.shard_map(attend, mesh=mesh, in_specs=(spec,) * 4 + (rows_spec,), out_specs=spec, check_vma=True)
     out, pull = jax.vjp(
-        lambda q, k, v: jax.jit(split)(q, k, v, jnp.asarray(segments), 5 + jnp.arange(2)),
+        lambda q, k, v: jax.jit(split)(q, k, v, jnp.asarray(segments), (5 + jnp.arange(2)) * pattern.heads),
         *(jnp.float32(x) for x in (q, k, v)),
     )
     expected, expected_gradients = reference((q, k, v, segments, segments), 0, pattern, d_out, keep)
