@@ -9,7 +9,7 @@ from vishwamai.contract.load import check_config
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import SiteDefaults
 
-DEPTHS, ROUNDS = (6, 12, 24), 3
+DEPTHS, ROUNDS = (6, 12, 24), 2
 
 
 def main() -> None:
