@@ -91,7 +91,7 @@ def test_pjit_is_not_optional():
         ("tpu", {"vocab_size": 4_194_304}, 8, {}, 512),
         ("tpu", {"vocab_size": 4_194_304}, 8, {"model": 8}, 4096),
         ("cpu", {}, 8, {}, 512),
-        ("gpu", {"vocab_size": 32_000}, 8, {}, 1024),
+        ("gpu", {"vocab_size": 32_000}, 8, {}, 512),
         ("cpu", {"vocab_size": 4_194_304}, 8, {}, 16),
     ],
 )
