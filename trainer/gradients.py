@@ -168,7 +168,7 @@ class OneDevice:
         """Sums over this device's tokens. With a key it is training's loss, with dropout; without, evaluation's."""
         config, execution = self._job.effective, self._job.execution
         decoder = self.decoder(weights)
-        inputs, targets, segments, counted = map(jnp.asarray, batch)
+        inputs, targets, segments, counted = map(jnp.asarray, batch[:4])
         hidden = decoder(inputs, segments, rows, self.how, key)
         table = decoder.output_table(self.how)
         loss, weight = cross_entropy(

@@ -146,7 +146,8 @@ def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
     shape = (job.batch.sequences_per_step, job.effective.model.max_seq_len)
     place = batch_sharding(mesh)
     whole, share = (jax.ShapeDtypeStruct(shape, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
-    return Batch(*(cast(jax.Array, field) for field in (whole, whole, whole, share)))
+    ids, weights = cast(jax.Array, whole), cast(jax.Array, share)
+    return Batch(ids, ids, ids, weights)
 
 
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:
@@ -188,7 +189,7 @@ def abstract_teacher(job: ResolvedJob, mesh: Mesh) -> tuple[Params, ...]:
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """A host's batch laid over the mesh; every process passes the same whole batch and keeps its own part."""
     place = batch_sharding(mesh)
-    return Batch(*(jax.make_array_from_callback(field.shape, place, field.__getitem__) for field in batch))
+    return jax.tree.map(lambda field: jax.make_array_from_callback(field.shape, place, field.__getitem__), batch)
 
 
 def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:

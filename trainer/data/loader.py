@@ -29,7 +29,20 @@ class TrainingData:
         self._order_of = lru_cache(maxsize=2)(self._draw_order)
 
     def batch(self, step: int) -> Batch:
-        """The batch of an optimizer step, counted from 1: numpy [job.batch.sequences_per_step, max_seq_len].
+        """The batch of an optimizer step, counted from 1: numpy [job.batch.sequences_per_step, max_seq_len]."""
+        return self.rows(self.window_ids(step))
+
+    def rows(self, ids: np.ndarray) -> Batch:
+        """The training windows of these numbers: numpy [ids, max_seq_len]."""
+        return self._train.rows(ids)
+
+    @property
+    def window_count(self) -> int:
+        """Training windows, numbered from 0."""
+        return self._train.count
+
+    def window_ids(self, step: int) -> np.ndarray:
+        """int64 [job.batch.sequences_per_step]: numbers of the windows of an optimizer step, counted from 1.
 
         Epochs follow one another without a gap, so a batch may hold the end of one and the start of the next.
         """
@@ -41,7 +54,7 @@ class TrainingData:
         for epoch in np.unique(epochs):
             here = epochs == epoch
             windows[here] = self._order_of(int(epoch))[places[here]]
-        return self._train.rows(windows)
+        return windows
 
     def eval_batches(self) -> list[Batch]:
         """The same batches at every call: numpy [job.batch.sequences_per_micro_batch, max_seq_len], short ones padded.

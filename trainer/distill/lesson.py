@@ -63,7 +63,7 @@ class Lesson:
     ) -> StepSums:
         """Sums over this device's tokens, with the loss's parts."""
         teacher_weights, temperature = taught
-        inputs, targets, segments, counted = map(jnp.asarray, batch)
+        inputs, targets, segments, counted = map(jnp.asarray, batch[:4])
         student, teacher = device.decoder(weights), self._teacher.decoder(teacher_weights)
         own, others = ([pair[i] for pair in self._pairs] for i in (0, 1))
         hidden, states = student.with_layers(inputs, segments, rows, device.how, own, key)

@@ -62,7 +62,7 @@ def documents_of(*lengths: int) -> Documents:
 def pieces_of(batch: Batch) -> list[list[int]]:
     """The tokens of each piece, read from segments and weights alone: its inputs and its last target."""
     pieces = []
-    for row in zip(*(np.asarray(field) for field in batch), strict=True):
+    for row in zip(*(np.asarray(field) for field in batch[:4]), strict=True):
         inputs, targets, segments, weights = row
         for number in range(1, segments.max(initial=0) + 1):
             here = np.flatnonzero(segments == number)
