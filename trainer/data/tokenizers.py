@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import tokenizers as huggingface
 
+from trainer.data.pieces import Pieces, pieces_of
 from trainer.errors import UserError
 from vishwamai.contract.config import ModelSection, SequenceSection
 
@@ -53,6 +54,9 @@ class Tokenizer(Protocol):
     def describe(self, token_id: int) -> str:
         """How one token reads, for people."""
 
+    def pieces(self) -> Pieces:
+        """The bytes of each token."""
+
 
 class ByteTokenizer:
     """UTF-8 bytes. pad and eos keep their ids; the 256 bytes take the others below 258, in order."""
@@ -86,6 +90,11 @@ class ByteTokenizer:
         """How one token reads."""
         return {self.eos_id: "<eos>", self.pad_id: "<pad>"}.get(token_id) or self.decode([token_id])
 
+    def pieces(self) -> Pieces:
+        """One byte for each token but eos and pad."""
+        texts = [b"" if value < 0 else bytes([value]) for value in self._byte_of_id.tolist()]
+        return Pieces(texts, frozenset((self.eos_id, self.pad_id)))
+
 
 class HuggingFaceTokenizer:
     """A tokenizer.json; its own post-processing (<s> and the like) is not applied."""
@@ -117,6 +126,10 @@ class HuggingFaceTokenizer:
     def describe(self, token_id: int) -> str:
         """How one token reads."""
         return self._tokenizer.id_to_token(token_id) or "<unused>"
+
+    def pieces(self) -> Pieces:
+        """The bytes of each token."""
+        return pieces_of(self._tokenizer, self.vocab_size)
 
 
 def open_tokenizer(location: str, sequence: SequenceSection) -> Tokenizer:
