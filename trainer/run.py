@@ -12,10 +12,12 @@ from typing import Any
 
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
-from trainer.data import open_data
+from trainer.data.loader import open_data
 from trainer.diagnosis import first_bad_layer
+from trainer.distill.beside import open_beside
 from trainer.distill.lesson import teacher_job
-from trainer.distill.load import check_tokens, fingerprint, load_teacher
+from trainer.distill.load import fingerprint, load_teacher
+from trainer.distill.own_tokens import classes_on, measured
 from trainer.early_stopping import EarlyStopping
 from trainer.effective import effective_settings
 from trainer.errors import NonFiniteError, StorageError
@@ -25,7 +27,6 @@ from trainer.huggingface.start import initial_params
 from trainer.kernels import with_checked_kernel
 from trainer.mesh import check_platform, make_mesh
 from trainer.meter import Meter
-from trainer.model import Params
 from trainer.orders import Ordered, Orders
 from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
@@ -128,18 +129,19 @@ class Run:
 
     def _take_teacher(self) -> None:
         """The job's teacher, if it has one: its weights on the mesh, and its kernel checked like the student's."""
-        self._teacher: tuple[Params, ...] = ()
+        self._teacher: tuple[Any, ...] = ()
         self._taught_by: dict[str, Any] = {}
         if self._job.teacher is None:
             return
-        if unsure := check_tokens(self._job, self._data.tokenizer):
-            _LOG.warning("%s", unsure)
+        self._job, read = self._orders.wait_for(lambda: measured(self._job, self._data))
+        assert self._job.teacher is not None
         checked, kernels = self._orders.wait_for(lambda: with_checked_kernel(teacher_job(self._job)))
         teacher = self._job.teacher.model_copy(update={"attention": checked.execution.attention})
         self._job = self._job.model_copy(update={"teacher": teacher})
-        self._teacher = (self._orders.wait_for(lambda: load_teacher(self._job, self._mesh)),)
-        facts = teacher.model_dump(mode="json") | {"fingerprint": fingerprint(*self._teacher)}
-        self._taught_by = facts | {"attention_check": kernels}
+        params = self._orders.wait_for(lambda: load_teacher(self._job, self._mesh))
+        self._teacher = (params, *classes_on(self._job, self._data, self._mesh))
+        facts = {"fingerprint": fingerprint(params), "attention_check": kernels} | ({"read": read} if read else {})
+        self._taught_by = teacher.model_dump(mode="json") | facts
 
     def _tell_effective(self, *, resumed_from: int | None) -> None:
         """What really runs, from here on."""
@@ -162,6 +164,7 @@ class Run:
         self._reporter.phase("compiling", self.step, "compiling the training step")
         began = time.perf_counter()
         with self._meter.paused():
+            self._beside = open_beside(self._job, self._data)
             self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
             step = make_train_step(self._job, self._mesh)
 
@@ -186,7 +189,9 @@ class Run:
         return put_batch(batch, self._mesh)
 
     def _fetch(self, step: int) -> Batch:
-        return self._put(self._data.batch(step))
+        ids = self._data.window_ids(step)
+        batch = self._data.rows(ids)
+        return self._put(batch if self._beside is None else batch._replace(lesson=self._beside(ids, batch)))
 
     def _take_step(self) -> None:
         batch, waited = self._batches.take()

@@ -18,7 +18,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from trainer.batch import Batch
-from trainer.distill.lesson import Lesson, teacher_job, temperature_at
+from trainer.distill.cross_lesson import abstract_lesson, lesson_of
+from trainer.distill.lesson import means, teacher_job, temperature_at
 from trainer.gradients import Sums, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
 from trainer.mesh import Sharding, batch_sharding, replicated
@@ -64,18 +65,19 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
     """The jitted step (state, batch) -> (state, metrics); batch fields are [sequences_per_step, T].
 
     The state given is consumed: its buffers become the new state's. Of a job with a teacher, the teacher's parameters
-    are a third argument, which stays as it is.
+    are a third argument, which stays as it is; beside a teacher of another tokenizer the classes of both vocabularies,
+    int32 [V] each, are a fourth.
     """
     optimizer = make_optimizer(job.effective.training, describe_trained(job).matrices())
     schedule = learning_rate(job.effective.training)
-    gradients_of = make_gradients(job, mesh, None if job.teacher is None else Lesson(job, mesh))
+    gradients_of = make_gradients(job, mesh, lesson_of(job, mesh))
     _, dropout_key = seed_keys(job.effective.run.seed)
 
-    def taught(state: TrainState, teacher: tuple[Params, ...]) -> tuple[Any, ...]:
+    def taught(state: TrainState, teacher: tuple[Any, ...]) -> tuple[Any, ...]:
         section, max_steps = job.effective.distillation, job.effective.training.max_steps
         return (*teacher, temperature_at(section, state.step, max_steps)) if teacher and section else ()
 
-    def step(state: TrainState, batch: Batch, *teacher: Params) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: Batch, *teacher: Any) -> tuple[TrainState, StepMetrics]:
         key = jax.random.bits(jax.random.fold_in(dropout_key, state.step), (2,))
         sums, gradients = gradients_of(state.params, batch, key, state.health.scale, *taught(state, teacher))
         share = 1.0 / jnp.maximum(sums.weight, 1.0)
@@ -92,8 +94,8 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
         params = jax.tree.map(lambda new, old: jnp.where(finite & jnp.isfinite(new), new, old), params, state.params)
         opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, state.opt_state)
         health = after_step(state.health, job.precision, loss, finite)
-        parts = {name: x * share for name, x in sums.parts.items()}
-        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health, parts)
+        told = means(sums.parts, sums.weight)
+        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health, told)
         return TrainState(state.step + 1, params, opt_state, health), metrics
 
     shardings = state_shardings(job, mesh)
@@ -147,7 +149,7 @@ def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
     place = batch_sharding(mesh)
     whole, share = (jax.ShapeDtypeStruct(shape, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
     ids, weights = cast(jax.Array, whole), cast(jax.Array, share)
-    return Batch(ids, ids, ids, weights)
+    return Batch(ids, ids, ids, weights, abstract_lesson(job, mesh))
 
 
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:

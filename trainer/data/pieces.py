@@ -40,9 +40,9 @@ def pieces_of(tokenizer: huggingface.Tokenizer, vocab_size: int) -> Pieces:
     for token, number in tokenizer.get_vocab(with_added_tokens=False).items():
         texts[number] = _bytes_of(token, alphabet, spaced=spaced, fallback=fallback)
     added = tokenizer.get_added_tokens_decoder()
-    for number, token in added.items():
-        texts[number] = token.content.encode()
-    special = frozenset(number for number, token in added.items() if token.special)
+    for number, one in added.items():
+        texts[number] = one.content.encode()
+    special = frozenset(number for number, one in added.items() if one.special)
     return Pieces(texts, special, _prefix(tokenizer))
 
 

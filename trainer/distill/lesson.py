@@ -22,6 +22,9 @@ from trainer.trained import PROJECTION
 from vishwamai.contract.config import DistillationSection
 from vishwamai.contract.resolved import ResolvedJob, Teacher
 
+PAIRED = "paired"
+"""The part that counts the tokens at which a teacher of another tokenizer has read as many bytes."""
+
 
 def teacher_job(job: ResolvedJob) -> ResolvedJob:
     """The job as it would be if its model were the teacher: the same mesh, tokens and number format."""
@@ -31,6 +34,17 @@ def teacher_job(job: ResolvedJob) -> ResolvedJob:
     execution = job.execution.model_copy(update=changed)
     effective = job.effective.model_copy(update={"model": teacher.model, "distillation": None})
     return job.model_copy(update={"effective": effective, "execution": execution, "teacher": None})
+
+
+_AT_PAIRS = ("kl", "hidden", "teacher_loss", "agreement")
+
+
+def means(parts: dict[str, jax.Array], weight: jax.Array) -> dict[str, jax.Array]:
+    """Means of summed parts: per token, or per token that has a teacher's beside it where not all have one."""
+    if PAIRED not in parts:
+        return {name: x / jnp.maximum(weight, 1.0) for name, x in parts.items()}
+    over = {name: parts[PAIRED] if name in _AT_PAIRS else weight for name in parts}
+    return {name: x / jnp.maximum(over[name], 1.0) for name, x in parts.items()}
 
 
 def temperature_at(section: DistillationSection, step: jax.Array, max_steps: int) -> jax.Array:
@@ -50,7 +64,7 @@ class Lesson:
         self._job, self._section = job, job.effective.distillation
         self._found: Teacher = job.teacher
         self._teacher = OneDevice(teacher_job(job), mesh)
-        self.specs = (self._teacher.specs, PartitionSpec())
+        self.specs: tuple[Any, ...] = (self._teacher.specs, PartitionSpec())
         """How the mesh splits what `loss` is taught by: the teacher's parameters and T."""
         self._pairs = [(student, teacher) for student, teacher in job.teacher.layers]
 

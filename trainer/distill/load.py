@@ -6,10 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from trainer.data.tokenizers import Tokenizer, open_tokenizer
 from trainer.errors import UserError
 from trainer.huggingface.load import load_params, read_source
 from trainer.model import Params
@@ -18,11 +16,6 @@ from trainer.step import teacher_shardings
 from trainer.trained import of_model
 from vishwamai.contract.resolved import ResolvedJob, Teacher
 
-_PROBE = (
-    "The quick brown fox, 3.14159 and 2^10 = 1024.\n\tdef f(x):\n\t\treturn x ** 2  # naïve café\n"
-    "Зелёная миля; 東京タワー; नमस्ते दुनिया; مرحبا; 🦊👩🏽\u200d💻 №5 ½\r\n"
-)
-"""Texts of many scripts: two tokenizers that read them alike are taken for one."""
 _TABLES = ("embedding", "head")
 
 
@@ -54,47 +47,6 @@ def _of_run(job: ResolvedJob, mesh: Mesh, teacher: Teacher) -> Params:
     # Restored on this job's devices: the run's own may be others.
     here = theirs.model_copy(update={"mesh": job.mesh, "hardware": job.hardware, "execution": job.execution})
     return of_model(state_at(here, mesh, folder, teacher.step).params)
-
-
-def check_tokens(job: ResolvedJob, tokenizer: Tokenizer) -> str | None:
-    """Makes sure that the teacher reads the student's tokens; says what could not be made sure of.
-
-    Raises UserError when the teacher's tokenizer differs from the job's, or is needed and absent.
-    """
-    teacher = job.teacher
-    assert teacher is not None
-    theirs = _tokenizer_of(job, teacher)
-    if theirs is None:
-        if teacher.model.vocab_size == job.effective.model.vocab_size:
-            return f"{teacher.folder!r} holds no tokenizer.json: the teacher is taken to read the job's own tokens"
-        raise UserError(
-            f"distillation.teacher_model: {teacher.folder!r} holds no tokenizer.json, and its vocabulary has another "
-            "size than the student's: put the teacher's tokenizer beside its weights"
-        )
-    if not _alike(tokenizer, theirs):
-        raise UserError(
-            f"distillation.teacher_model: the teacher in {teacher.folder!r} reads text as other tokens than "
-            f"data.tokenizer {tokenizer.name!r} makes, and this release distils between models of one tokenizer: set "
-            f"data.tokenizer to the teacher's ({theirs.name!r}) and sequence.eos_token_id and pad_token_id to its own"
-        )
-    return None
-
-
-def _tokenizer_of(job: ResolvedJob, teacher: Teacher) -> Tokenizer | None:
-    folder = Path(teacher.folder)
-    if teacher.kind == "run":
-        theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes()).effective
-        return open_tokenizer(theirs.data.tokenizer, theirs.sequence)
-    path = folder / "tokenizer.json"
-    return open_tokenizer(str(path), job.effective.sequence) if path.is_file() else None
-
-
-def _alike(ours: Tokenizer, theirs: Tokenizer) -> bool:
-    if ours.fingerprint == theirs.fingerprint:
-        return True
-    same_size = ours.vocab_size == theirs.vocab_size
-    same_ends = (ours.eos_id, ours.pad_id) == (theirs.eos_id, theirs.pad_id)
-    return same_size and same_ends and np.array_equal(ours.encode(_PROBE), theirs.encode(_PROBE))
 
 
 def fingerprint(params: Params) -> str:

@@ -13,6 +13,7 @@ cut off, and counted.
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -112,9 +113,9 @@ class Retold:
         inputs, targets, numbers = (np.asarray(field) for field in batch[:3])
         for row in range(len(inputs)):
             cuts = np.flatnonzero(np.diff(numbers[row], prepend=0, append=0))
-            for start, stop in zip(cuts, cuts[1:], strict=False):
+            for start, stop in pairwise(cuts.tolist()):
                 if number := int(numbers[row, start]):
-                    yield self._segment(row, int(start), int(stop), number, inputs[row], int(targets[row, stop - 1]))
+                    yield self._segment(row, start, stop, number, inputs[row], int(targets[row, stop - 1]))
 
     def _segment(self, row: int, start: int, stop: int, number: int, inputs: np.ndarray, last: int) -> _Segment:
         texts = [self._texts[token] for token in inputs[start:stop].tolist()]

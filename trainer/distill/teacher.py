@@ -4,24 +4,30 @@ Reads no weights and needs no JAX, so that what is wrong is said before anything
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainer.distill.tokens import Two, classes_for, find_two
 from trainer.errors import UserError
 from trainer.huggingface.load import read_source
 from vishwamai.contract.config import DistillationSection, ModelSection
 from vishwamai.contract.resolution.attention import AttentionWork, attention_choice
 from vishwamai.contract.resolution.lowering import in_bytes
 from vishwamai.contract.resolution.memory import Work, estimate
-from vishwamai.contract.resolved import Decision, ResolvedJob, Teacher
+from vishwamai.contract.resolved import Decision, OtherTokens, ResolvedJob, Teacher
 
 _LOG = logging.getLogger(__name__)
 _SETTING = "distillation.teacher_model"
 _MAPPING = "distillation.intermediate_layer_mapping"
+_DIVERGENCE = "distillation.divergence"
+_WINDOW = "distillation.teacher_seq_len"
 _MOST_DEVICES = 8192
+_ROOM = 1.1
+"""Of a teacher's window over what a sample needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,9 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
     if section is None:
         return job
     place = _place(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
-    model = _as_taught(place.model, job)
-    _check_split(model, job)
+    _check_split(place.model, job)
+    two = find_two(job, place.folder, place.run, place.model.vocab_size)
+    model = _as_taught(place.model, job) if two is None else _as_retold(place.model, job, two)
     layers = layer_pairs(section, job.effective.model.num_layers, model.num_layers)
     teacher = Teacher(
         kind="huggingface" if place.run is None else "run",
@@ -56,15 +63,30 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
         attention=attention_choice(_attention_work(job, model), job.execution.attention_block).kind,
         weight_gather=job.execution.weight_gather,
         layers=layers,
+        tokens=None if two is None else _other_tokens(job, two, model.vocab_size),
     )
     # Resolution could not know the pairs.
     decisions = [one for one in job.decisions if one.setting != _MAPPING] + list(_decisions(teacher, job))
-    found = job.model_copy(update={"teacher": teacher, "decisions": decisions})
-    if not estimate(Work.of(found)).fits:
-        by_layer = teacher.model_copy(update={"weight_gather": "layer"})
-        found = found.model_copy(update={"teacher": by_layer})
-    _check_memory(found)
-    return found
+    return _fitted(job.model_copy(update={"teacher": teacher, "decisions": decisions}))
+
+
+def with_window(job: ResolvedJob, longest: int) -> ResolvedJob:
+    """The job with a window for its teacher that has room for the tokens of the longest window seen."""
+    assert job.teacher is not None
+    length = _rounded(longest * _ROOM, job)
+    model = job.teacher.model.model_copy(update={"max_seq_len": length})
+    attention = attention_choice(_attention_work(job, model), job.execution.attention_block).kind
+    teacher = job.teacher.model_copy(update={"model": model, "attention": attention})
+    return _fitted(job.model_copy(update={"teacher": teacher}))
+
+
+def _fitted(job: ResolvedJob) -> ResolvedJob:
+    """The job with its teacher's weights gathered by layer if memory asks for it. Raises UserError as _check_memory."""
+    assert job.teacher is not None
+    if not estimate(Work.of(job)).fits:
+        job = job.model_copy(update={"teacher": job.teacher.model_copy(update={"weight_gather": "layer"})})
+    _check_memory(job)
+    return job
 
 
 def layer_pairs(section: DistillationSection, student: int, teacher: int) -> list[tuple[int, int]]:
@@ -137,6 +159,44 @@ def _as_taught(model: ModelSection, job: ResolvedJob) -> ModelSection:
     return model.model_copy(update=without | {"vocab_size": words})
 
 
+def _as_retold(model: ModelSection, job: ResolvedJob, two: Two) -> ModelSection:
+    """The teacher on windows of its own tokens, without dropout.
+
+    Raises UserError for a sequence axis: where a window is split, a student's token and the teacher's beside it would
+    be on two devices.
+    """
+    if job.mesh.sequence > 1:
+        raise UserError(
+            f"{_SETTING}: the teacher reads text as other tokens than data.tokenizer {two.student.name!r} makes, and "
+            f"the two cannot be aligned on a mesh whose axis sequence is {job.mesh.sequence}: set "
+            "tpu.mesh_shape.sequence to 1, or data.tokenizer to the teacher's"
+        )
+    section, window = job.effective.distillation, job.effective.model.max_seq_len
+    assert section is not None
+    length = section.teacher_seq_len or _rounded(window * two.ratio * _ROOM, job)
+    if model.max_seq_len < length:
+        _LOG.warning("the teacher was made for windows of %d tokens, and is given %d", model.max_seq_len, length)
+    without = {"max_seq_len": length, "dropout_rate": 0.0, "attention_dropout_rate": 0.0}
+    return model.model_copy(update=without)
+
+
+def _rounded(tokens: float, job: ResolvedJob) -> int:
+    """Up to whole tiles of the kernels if the student's window has them."""
+    tile = 128 if job.effective.model.max_seq_len % 128 == 0 else 16
+    return tile * math.ceil(tokens / tile)
+
+
+def _other_tokens(job: ResolvedJob, two: Two, words: int) -> OtherTokens:
+    classes, theirs = classes_for(job, two, words), two.teacher
+    return OtherTokens(
+        tokenizer=theirs.name,
+        eos_token_id=theirs.eos_id,
+        pad_token_id=theirs.pad_id,
+        shared=classes.shared,
+        alone=classes.alone,
+    )
+
+
 def _attention_work(job: ResolvedJob, model: ModelSection) -> AttentionWork:
     return AttentionWork(
         platform=job.hardware.platform,
@@ -175,12 +235,35 @@ def _decisions(teacher: Teacher, job: ResolvedJob) -> Iterator[Decision]:
         effective=[list(pair) for pair in teacher.layers],
         why=(pairs or "no hidden states are compared") + (wide if teacher.projects(student.hidden_dim) else ""),
     )
-    if teacher.model.vocab_size != student.vocab_size:
+    yield from _of_tokens(teacher, job)
+    if teacher.tokens is None and teacher.model.vocab_size != student.vocab_size:
         why = (
             f"the teacher has {teacher.model.vocab_size} words and the student {student.vocab_size}: sorted ones match"
         )
         _LOG.warning("distillation.divergence is uld: %s", why)
-        yield Decision(setting="distillation.divergence", requested=section.divergence, effective="uld", why=why)
+        yield Decision(setting=_DIVERGENCE, requested=section.divergence, effective="uld", why=why)
+
+
+def _of_tokens(teacher: Teacher, job: ResolvedJob) -> Iterator[Decision]:
+    section, asked, other = job.effective.distillation, job.requested.get("distillation") or {}, teacher.tokens
+    assert section is not None
+    if other is None:
+        for name in ("unshared_tokens", "teacher_seq_len"):
+            if asked.get(name) is not None:
+                why = "not used: the teacher reads the student's own tokens"
+                yield Decision(setting=f"distillation.{name}", requested=asked[name], effective=asked[name], why=why)
+        return
+    sizes = job.effective.model.vocab_size, teacher.model.vocab_size
+    why = (
+        f"the teacher reads text as other tokens ({other.tokenizer!r}) than the student: they are compared where both "
+        f"have read the same bytes, by the {other.shared} tokens that both have; of {sizes[0]} and {sizes[1]}, "
+        f"{other.alone[0]} and {other.alone[1]} are compared by rank alone (universal logit distillation)"
+    )
+    _LOG.warning("%s; at all other places the student learns from the text alone", why)
+    yield Decision(setting=_DIVERGENCE, requested=section.divergence, effective=section.divergence, why=why)
+    length = teacher.model.max_seq_len
+    why = "as asked" if section.teacher_seq_len else "by texts of many scripts; the run measures its own windows anew"
+    yield Decision(setting=_WINDOW, requested=section.teacher_seq_len, effective=length, why=why)
 
 
 def _check_memory(job: ResolvedJob) -> None:

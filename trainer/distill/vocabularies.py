@@ -20,18 +20,18 @@ Unshared = Literal["prefix", "rank"]
 
 
 class Classes(NamedTuple):
-    """The classes of two vocabularies, 0 to count - 1; `count` stands for none of them."""
+    """The classes of two vocabularies, 0 to shared - 1; the number `shared` stands for none of them."""
 
     student: np.ndarray
     """int32 [V]: the class of each of the student's tokens."""
     teacher: np.ndarray
     """int32 [V of the teacher]."""
-    count: int
+    shared: int
 
     @property
     def alone(self) -> tuple[int, int]:
         """How many of the student's tokens are without a class, and of the teacher's."""
-        return int(np.sum(self.student == self.count)), int(np.sum(self.teacher == self.count))
+        return int(np.sum(self.student == self.shared)), int(np.sum(self.teacher == self.shared))
 
 
 def classes_of(student: Tokenizer, teacher: Tokenizer, sizes: tuple[int, int], unshared: Unshared) -> Classes:

@@ -138,9 +138,7 @@ def _own(classes: jax.Array, axis: str | None) -> jax.Array:
 
 
 def _class_logits(logits: jax.Array, classes: jax.Array, count: int, axis: str | None) -> jax.Array:
-    """float32 [C, count + 1]: log of the sum of exponentials of each class's logits [C, V]; at least e^-87 of the
-    likeliest token's.
-    """
+    """float32 [C, count + 1]: log of the sum of exponentials of each class's logits [C, V], not below highest - 87."""
     highest = jnp.max(logits, axis=-1, keepdims=True)
     if axis is not None:
         highest = jax.lax.pmax(highest, axis)

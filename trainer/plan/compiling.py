@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from trainer.distill.cross_lesson import abstract_classes
 from trainer.errors import TrainerError
 from trainer.mesh import make_mesh
 from trainer.plan.topology import slice_devices
@@ -40,7 +41,8 @@ def compile_step(job: ResolvedJob, chosen: Slice) -> CompiledStep:
     """The job's training step for its slice. Raises CompilerRefused when the compiler gives up on other grounds."""
     mesh = make_mesh(job, slice_devices(chosen, job.hardware.num_slices))
     step: Any = make_train_step(job, mesh)
-    lowered = step.lower(abstract_state(job, mesh), abstract_batch(job, mesh), *abstract_teacher(job, mesh))
+    taught = *abstract_teacher(job, mesh), *abstract_classes(job, mesh)
+    lowered = step.lower(abstract_state(job, mesh), abstract_batch(job, mesh), *taught)
     began = time.perf_counter()
     try:
         compiled = lowered.compile()

@@ -57,7 +57,8 @@ class StepEvent(Event):
         None,
         max_length=MAX_PARTS,
         description="Beside a teacher, means per token of this step: ce, kl and hidden make up the loss; teacher_loss "
-        "is the teacher's own, agreement the share of tokens that both find likeliest.",
+        "is the teacher's own, agreement the share of tokens that both find likeliest. Beside a teacher of another "
+        "tokenizer all but ce are means over the share `paired` of the tokens.",
     )
 
 

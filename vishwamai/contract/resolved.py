@@ -133,6 +133,18 @@ class Batch(Value):
     tokens_per_step: int
 
 
+class OtherTokens(Value):
+    """How a teacher reads the student's text as tokens of its own."""
+
+    tokenizer: str = Field(description="'byte', or the path of a tokenizer.json.")
+    eos_token_id: int
+    pad_token_id: int
+    shared: int = Field(description="Tokens that both vocabularies have.")
+    alone: tuple[int, int] = Field(
+        description="Tokens that the loss compares by rank: of the student, and of the teacher."
+    )
+
+
 class Teacher(Value):
     """The model that a job learns from, as the trainer found it."""
 
@@ -145,6 +157,10 @@ class Teacher(Value):
     weight_gather: Literal["step", "layer"] = Field(description="As execution.weight_gather, for its weights.")
     layers: list[tuple[int, int]] = Field(
         description="Layers whose outputs are compared, [student, teacher], from 1; [] compares none."
+    )
+
+    tokens: OtherTokens | None = Field(
+        None, description="Null: it reads the student's. Else model.max_seq_len is its own window."
     )
 
     def projects(self, width: int) -> bool:

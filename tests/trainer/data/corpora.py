@@ -11,8 +11,8 @@ import tokenizers
 
 from tests.trainer.jobs import tiny_job
 from trainer.batch import Batch
-from trainer.data import TrainingData, open_data
 from trainer.data.documents import Documents, join
+from trainer.data.loader import TrainingData, open_data
 
 TEXTS = [f"{n}: " + " ".join(str((n * 7919 + i) ** 2) for i in range(n % 5 * 10 + 1)) for n in range(40)]
 """Documents of 3 to 400 characters, in which no two windows are alike."""

@@ -69,9 +69,7 @@ def definition(case, T, aim):
         return (a * np.log(a / c)).sum(-1)
 
     found = {"forward_kl": kl(P, Q), "reverse_kl": kl(Q, P), "jsd": b * kl(P, M) + (1 - b) * kl(Q, M)}
-    rest = [
-        -np.sort(-x[..., classes == aim.count], -1) for x, classes in zip((q, p), case["classes"], strict=True)
-    ]
+    rest = [-np.sort(-x[..., classes == aim.count], -1) for x, classes in zip((q, p), case["classes"], strict=True)]
     size = max(x.shape[-1] for x in rest)
     one, other = (np.pad(x, ((0, 0), (0, 0), (0, size - x.shape[-1]))) for x in rest)
     followed = aim.goal.alpha * wide["weights"] * case["paired"]

@@ -42,6 +42,18 @@ class DistillationSection(Section):
         description="Which teacher layer each student layer follows: spread evenly, the last one alone, or pairs of "
         "numbers from 1, [student, teacher].",
     )
+    unshared_tokens: Literal["prefix", "rank"] = Field(
+        "prefix",
+        description="Beside a teacher of another tokenizer, what a token counts as that only one vocabulary has: the "
+        "longest shared token that it begins with, or its rank among such tokens (universal logit distillation).",
+    )
+    teacher_seq_len: int | None = Field(
+        None,
+        ge=1,
+        le=2**20,
+        description="Tokens that a teacher of another tokenizer reads for one window; what does not fit is cut off. "
+        "Absent: as many as the run's windows take.",
+    )
     hidden_loss: Literal["mse", "cosine"] = Field(
         "mse",
         description="Distance of hidden states: squared error over the teacher's square, or 1 less the cosine.",
