@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         teacher = Path(arguments[0]) if arguments else Path(folder) / "teacher"
         if not arguments:
-            print(f"teacher: eval loss {_train(_job(TEACHER, TEACHER_STEPS, 0, 3e-3), teacher):.4f}", flush=True)
+            print(f"teacher: eval loss {train(_job(TEACHER, TEACHER_STEPS, 0, 3e-3), teacher):.4f}", flush=True)
         print(f"student alone and beside the teacher, {STEPS} steps each, {SECTION}")
         gains = [_compare(Path(folder), teacher, seed) for seed in SEEDS]
         print(f"mean {statistics.mean(gains):+.2%}", flush=True)
@@ -67,15 +67,21 @@ def main(arguments: list[str]) -> None:
 
 
 def _compare(folder: Path, teacher: Path, seed: int) -> float:
-    alone = _train(_job(STUDENT, STEPS, seed, 6e-3), folder / f"alone-{seed}")
-    taught = _train(_job(STUDENT, STEPS, seed, 6e-3, teacher), folder / f"taught-{seed}")
+    alone = train(_job(STUDENT, STEPS, seed, 6e-3), folder / f"alone-{seed}")
+    taught = train(_job(STUDENT, STEPS, seed, 6e-3, teacher), folder / f"taught-{seed}")
     print(f"seed {seed}: alone {alone:.4f}  taught {taught:.4f}  {taught / alone - 1:+.2%}", flush=True)
     return taught / alone - 1
 
 
 def _job(model: dict[str, int], steps: int, seed: int, rate: float, teacher: Path | None = None) -> ResolvedJob:
+    sections = {} if teacher is None else {"distillation": SECTION | {"teacher_model": str(teacher)}}
+    return job_of(model, steps, seed, rate, **sections)
+
+
+def job_of(model: dict[str, int], steps: int, seed: int, rate: float, **sections: dict[str, Any]) -> ResolvedJob:
+    """A run on the demo corpus, byte by byte unless the sections say otherwise, in windows of 128 tokens."""
     document: dict[str, Any] = {
-        "model": {**model, "vocab_size": 258, "max_seq_len": 128, "dropout_rate": 0.0},
+        "model": {"vocab_size": 258, **model, "max_seq_len": 128, "dropout_rate": 0.0},
         "training": {
             "batch_size": 8,
             "grad_accum_steps": 1,
@@ -90,12 +96,11 @@ def _job(model: dict[str, int], steps: int, seed: int, rate: float, teacher: Pat
         "logging": {"log_every": steps, "eval_every": steps, "save_every": 0, "profile_every": 0},
         "run": {"seed": seed},
     }
-    if teacher is not None:
-        document["distillation"] = SECTION | {"teacher_model": str(teacher)}
-    return resolve(check_config(document), SiteDefaults(platform="cpu"))
+    return resolve(check_config(document | sections), SiteDefaults(platform="cpu"))
 
 
-def _train(job: ResolvedJob, output: Path) -> float:
+def train(job: ResolvedJob, output: Path) -> float:
+    """The evaluation loss of the last step."""
     losses = _Losses()
     code = Attempt(job, TrainerEnvironment(output / "resolved.json", output), sinks=[losses]).live(os.environ)
     if code:

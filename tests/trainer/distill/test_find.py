@@ -14,6 +14,8 @@ from vishwamai.contract.resolution.memory import Work, estimate
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import SiteDefaults
 
+TOKENS = {"tokenizer": str(FOLDER / "llama" / "tokenizer.json")}
+
 
 def test_a_run_its_checkpoints_and_one_of_them_name_the_same_teacher(teacher):
     for folder, step in ((teacher, None), (teacher / "checkpoints", None), (teacher / "checkpoints" / "4", 4)):
@@ -24,7 +26,7 @@ def test_a_run_its_checkpoints_and_one_of_them_name_the_same_teacher(teacher):
 
 
 def test_a_hugging_face_folder_is_a_teacher():
-    job = student_of(FOLDER / "llama", model={"vocab_size": 512, "max_seq_len": 48})
+    job = student_of(FOLDER / "llama", model={"vocab_size": 512, "max_seq_len": 48}, data=TOKENS)
     assert job.teacher is not None
     assert (job.teacher.kind, job.teacher.model.family) == ("huggingface", "llama")
     assert job.teacher.layers == [(1, 2), (2, 3)]
@@ -34,7 +36,7 @@ def test_a_hugging_face_folder_is_a_teacher():
 
 def test_words_that_the_student_lacks_are_cut_off_and_fewer_are_compared_by_rank():
     for words, expected in ((400, 400), (512, 512), (600, 512)):
-        job = student_of(FOLDER / "llama", model={"vocab_size": words})
+        job = student_of(FOLDER / "llama", model={"vocab_size": words}, data=TOKENS)
         assert job.teacher is not None
         assert job.teacher.model.vocab_size == expected
         changed = [d.effective for d in job.decisions if d.setting == "distillation.divergence"]

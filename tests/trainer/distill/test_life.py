@@ -104,7 +104,6 @@ def broken(folder, name):
 
 
 FAULTS = {
-    "other tokens": ("none", {"vocab_size": 512}, "reads text as other tokens than data.tokenizer 'byte' makes"),
     "no tokenizer": ("tokenizer", {"vocab_size": 600}, "holds no tokenizer.json, and its vocabulary has another size"),
     "cut off": ("weights", {"vocab_size": 512}, "distillation.teacher_model: "),
 }
