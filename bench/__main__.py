@@ -15,6 +15,7 @@ PROGRAMS = (
     "host",
     "generate",
     "distillation",
+    "cross_tokenizer",
     "precision",
     "twins",
 )

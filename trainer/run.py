@@ -191,7 +191,9 @@ class Run:
     def _fetch(self, step: int) -> Batch:
         ids = self._data.window_ids(step)
         batch = self._data.rows(ids)
-        return self._put(batch if self._beside is None else batch._replace(lesson=self._beside(ids, batch)))
+        if self._beside is not None:
+            batch = batch._replace(lesson=self._beside(ids, batch))
+        return self._put(batch)
 
     def _take_step(self) -> None:
         batch, waited = self._batches.take()

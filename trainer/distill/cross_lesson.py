@@ -1,7 +1,7 @@
 """The loss of a step beside a teacher of another tokenizer: see trainer/losses/cross_tokenizer.py.
 
 The teacher reads the batch's own text in its own tokens, which the host has laid beside the batch (retold.py): its
-hidden states are brought to the student's positions that have read as many bytes. Hidden states are compared there, too.
+hidden states are brought to the student's positions that have read as many bytes, and layers are compared there, too.
 """
 
 from typing import Any

@@ -5,7 +5,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
@@ -92,7 +91,7 @@ def measured(case, T, aim, form):
     return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(rest["hidden"], rest["table"])
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(
     divergence=st.sampled_from(DIVERGENCES),
     alpha=st.floats(0.0, 1.0),
@@ -153,8 +152,8 @@ def test_huge_logits_stay_finite():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize(("own_axis", "teacher_axis"), [("model", None), (None, "model")])
-def test_a_split_vocabulary_changes_nothing(own_axis, teacher_axis):
+def test_a_split_vocabulary_changes_nothing():
+    own_axis, teacher_axis = "model", None  # both are split in test_other_tokens.py
     case = example(B=2, V=12, teacher_V=16)
     aim = aim_of(case, Goal("forward_kl", 0.7))
     split = CrossGoal(Goal("forward_kl", 0.7, teacher_vocab_axis=teacher_axis), aim.count, aim.alone)
