@@ -115,8 +115,8 @@ def _container(job: ResolvedJob, cluster: Cluster, *, job_id: str, launch: int, 
             {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             {"name": "output", "mountPath": OUTPUT_FOLDER, "subPath": f"jobs/{job_id}"},
-            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108, the one folder that may be written to besides
-            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
+            {"name": "scratch", "mountPath": "/tmp"},
+            {"name": "shared-memory", "mountPath": "/dev/shm"},
         ],
     }
 
@@ -130,9 +130,7 @@ def _probe(*, failures: int, period: int) -> dict[str, Any]:
     }
 
 
-def _environment(
-    job: ResolvedJob, cluster: Cluster, *, job_id: str, launch: int, jobset: str
-) -> list[dict[str, Any]]:
+def _environment(job: ResolvedJob, cluster: Cluster, *, job_id: str, launch: int, jobset: str) -> list[dict[str, Any]]:
     hardware = job.hardware
     values = {
         environment.RESOLVED: f"{JOB_FOLDER}/resolved.json",
@@ -142,7 +140,7 @@ def _environment(
         environment.REPORTS_URL: f"{cluster.service_url}/jobs/{job_id}/reports",
         environment.REPORTS_TOKEN_FILE: f"{TOKEN_FOLDER}/token",
         environment.METRICS_PORT: str(METRICS_PORT),
-        "HOME": "/tmp",  # noqa: S108
+        "HOME": "/tmp",
     }
     fields = {environment.RESTARTS: f"metadata.labels['{words.RESTARTS}']"}
     if hardware.hosts > 1:
@@ -196,9 +194,7 @@ def _machine(job: ResolvedJob) -> Machine:
 
 
 def _volumes(cluster: Cluster, jobset: str) -> list[dict[str, Any]]:
-    token = {
-        "serviceAccountToken": {"audience": cluster.reports_audience, "expirationSeconds": 3600, "path": "token"}
-    }
+    token = {"serviceAccountToken": {"audience": cluster.reports_audience, "expirationSeconds": 3600, "path": "token"}}
     return [
         {"name": "job", "configMap": {"name": jobset}},
         {"name": "token", "projected": {"sources": [token]}},

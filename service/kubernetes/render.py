@@ -4,7 +4,6 @@ Names are made of the job's id and the attempt that the objects begin with, so r
 and a job that was retried gets new ones beside what is left of the old.
 """
 
-import json
 from hashlib import sha256
 from typing import Any
 
@@ -56,7 +55,8 @@ def render(job_id: str, job: ResolvedJob, cluster: Cluster, *, launch: int = 1) 
 
 def to_yaml(manifests: list[Manifest]) -> str:
     """The manifests as `kubectl apply -f` takes them."""
-    return yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=120)
+    # Letters beyond ASCII are escaped: libyaml's own escapes are incomplete once it may leave some as they are.
+    return str(yaml.dump_all(manifests, Dumper=yaml.CSafeDumper, sort_keys=False, width=120))
 
 
 def _labels(job_id: str, launch: int) -> dict[str, str]:

@@ -1,19 +1,26 @@
 """What the cluster's operator decides, and no config may: where jobs run, from which image, with what rights."""
 
-from pydantic import Field, model_validator
+from pathlib import Path
 
-from vishwamai.contract.base import Value
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 _DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _BUCKET = r"^gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"
 
 
-class Cluster(Value):
+class ClusterFileError(ValueError):
+    """The cluster's file cannot be used; the message names it, the field, and what is wrong."""
+
+
+class Cluster(BaseModel):
     """One namespace of one cluster, as rendering needs to know it."""
 
-    namespace: str = Field("default", pattern=_DNS_LABEL)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    namespace: str = Field("default", pattern=_DNS_LABEL, description="Where jobs' objects are made.")
     image: str = Field("vishwamai/trainer:latest", min_length=1, description="The trainer's; pin it by digest.")
-    image_pull_secrets: list[str] = []
+    image_pull_secrets: list[str] = Field([], description="Secrets with which nodes pull the image.")
     service_account: str = Field(
         "vishwamai-trainer", pattern=_DNS_LABEL, description="Of the pods; Workload Identity is bound to it."
     )
@@ -33,6 +40,23 @@ class Cluster(Value):
     )
     cpu: str | None = Field(None, description="CPU request of a pod; None: three quarters of its machine.")
     memory: str | None = Field(None, description="Memory request of a pod; None: four fifths of its machine.")
+
+    @classmethod
+    def read(cls, path: Path) -> "Cluster":
+        """The cluster that a JSON or YAML file describes; what it leaves out has its default.
+
+        Raises ClusterFileError.
+        """
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls.model_validate({} if document is None else document)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ClusterFileError(f"VISHWAMAI_CLUSTER_FILE={str(path)!r} cannot be read: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "it"
+            said = f"{first['msg']} (it is {first['input']!r})"
+            raise ClusterFileError(f"VISHWAMAI_CLUSTER_FILE={str(path)!r}: {field}: {said}") from error
 
     @model_validator(mode="after")
     def _one_output(self) -> "Cluster":
