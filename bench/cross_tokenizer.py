@@ -1,8 +1,9 @@
-"""What a teacher of another tokenizer is worth: `python -m bench.cross_tokenizer [FOLDER]`.
+"""What a teacher of another tokenizer is worth: `python -m bench.cross_tokenizer [FOLDER [STUDENT]]`.
 
-A student that reads the demo corpus byte by byte learns alone, and beside a larger teacher trained on the same text in
-a thousand byte-level BPE tokens, which are trained first; same seed, batches and learning rate. Both ways to count the
-tokens that only the teacher has. Three seeds, all shown. A FOLDER keeps the tokenizer and the teacher for another call.
+Students of the demo corpus learn alone, and beside a larger teacher trained on the same text in a thousand byte-level
+BPE tokens, which are trained first; same seed, batches and learning rate. One student reads bytes, one 512 BPE tokens.
+Both ways to count tokens that only one vocabulary has. Three seeds, all shown. A FOLDER keeps tokenizers and teacher
+for another call.
 """
 
 import logging
@@ -17,6 +18,8 @@ from bench.distillation import SECTION, SEEDS, STEPS, STUDENT, TEACHER, TEACHER_
 from trainer.data import builtin
 
 VOCABULARY = 1024
+STUDENTS = {"byte": 258, "subword": 512}
+"""Vocabulary sizes."""
 WAYS = ("prefix", "rank")
 
 
@@ -25,36 +28,41 @@ def main(arguments: list[str]) -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments[0] if arguments else temporary)
-        teacher, file = folder / "teacher", folder / "tokenizer.json"
-        if not file.is_file():
-            _train_tokenizer(file)
-        data: dict[str, Any] = {"data": {"tokenizer": str(file)}}
-        model = TEACHER | {"vocab_size": VOCABULARY}
-        print(f"teacher: eval loss {train(job_of(model, TEACHER_STEPS, 0, 3e-3, **data), teacher):.4f} nats per token")
-        print(f"student alone and beside the teacher, {STEPS} steps each, {SECTION}", flush=True)
-        for seed in SEEDS:
-            alone = train(job_of(STUDENT, STEPS, seed, 6e-3), Path(temporary) / f"alone-{seed}")
-            told = f"seed {seed}: alone {alone:.4f}"
-            for way in WAYS:
-                section = {"teacher_model": str(teacher), "unshared_tokens": way}
-                job = job_of(STUDENT, STEPS, seed, 6e-3, distillation=SECTION | section)
-                loss = train(job, Path(temporary) / f"{way}-{seed}")
-                told += f"  {way} {loss:.4f} ({loss / alone - 1:+.2%})"
-            print(told, flush=True)
+        loss = train(job_of(TEACHER, TEACHER_STEPS, 0, 3e-3, **_data(folder, VOCABULARY)), folder / "teacher")
+        print(f"teacher: eval loss {loss:.4f} nats per token of {VOCABULARY}")
+        print(f"students alone and beside the teacher, {STEPS} steps each, {SECTION}", flush=True)
+        for name in arguments[1:] or STUDENTS:
+            data = {} if name == "byte" else _data(folder, STUDENTS[name])
+            for seed in SEEDS:
+                _compare(name, data, seed, folder / "teacher", Path(temporary))
 
 
-def _train_tokenizer(file: Path) -> None:
-    """Byte-level BPE of the demo corpus; <pad> is 0 and <eos> 1, as the configs have it."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(builtin.documents(), trainer)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(file))
+def _compare(name: str, data: dict[str, Any], seed: int, teacher: Path, outputs: Path) -> None:
+    alone = train(job_of(STUDENT, STEPS, seed, 6e-3, **data), outputs / f"{name}-alone-{seed}")
+    told = f"{name}, seed {seed}: alone {alone:.4f}"
+    for way in WAYS:
+        section = {"teacher_model": str(teacher), "unshared_tokens": way}
+        job = job_of(STUDENT, STEPS, seed, 6e-3, distillation=SECTION | section, **data)
+        loss = train(job, outputs / f"{name}-{way}-{seed}")
+        told += f"  {way} {loss:.4f} ({loss / alone - 1:+.2%})"
+    print(told, flush=True)
+
+
+def _data(folder: Path, words: int) -> dict[str, Any]:
+    """Sections of a run that reads so many BPE tokens; <pad> is 0 and <eos> 1, as configs have it."""
+    file = folder / str(words) / "tokenizer.json"
+    if not file.is_file():
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=words, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet, show_progress=False
+        )
+        tokenizer.train_from_iterator(builtin.documents(), trainer)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(str(file))
+    return {"data": {"tokenizer": str(file)}, "model": {"vocab_size": words}}
 
 
 if __name__ == "__main__":

@@ -96,7 +96,9 @@ def job_of(model: dict[str, int], steps: int, seed: int, rate: float, **sections
         "logging": {"log_every": steps, "eval_every": steps, "save_every": 0, "profile_every": 0},
         "run": {"seed": seed},
     }
-    return resolve(check_config(document | sections), SiteDefaults(platform="cpu"))
+    named = document.keys() | sections.keys()
+    together = {name: document.get(name, {}) | sections.get(name, {}) for name in sorted(named)}
+    return resolve(check_config(together), SiteDefaults(platform="cpu"))
 
 
 def train(job: ResolvedJob, output: Path) -> float:

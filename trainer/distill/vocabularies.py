@@ -10,13 +10,28 @@ and so does, in both, what has no bytes to compare: special tokens, and rows of 
 tokens that end a document are a class of their own. docs/decisions/0016 has the reasons.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from trainer.data.tokenizers import Tokenizer
+from trainer.data.pieces import Pieces
 
 Unshared = Literal["prefix", "rank"]
+
+
+class Vocabulary(Protocol):
+    """What of a tokenizer is looked at."""
+
+    @property
+    def eos_id(self) -> int:
+        """Ends a document."""
+
+    @property
+    def pad_id(self) -> int:
+        """Fills the end of a short row."""
+
+    def pieces(self) -> Pieces:
+        """The bytes of each token."""
 
 
 class Classes(NamedTuple):
@@ -34,7 +49,7 @@ class Classes(NamedTuple):
         return int(np.sum(self.student == self.shared)), int(np.sum(self.teacher == self.shared))
 
 
-def classes_of(student: Tokenizer, teacher: Tokenizer, sizes: tuple[int, int], unshared: Unshared) -> Classes:
+def classes_of(student: Vocabulary, teacher: Vocabulary, sizes: tuple[int, int], unshared: Unshared) -> Classes:
     """The classes of two tokenizers' tokens in models of these vocabulary sizes, the student's first."""
     texts = tuple(_texts(one, size) for one, size in zip((student, teacher), sizes, strict=True))
     first, second = (_owners(of_one) for of_one in texts)
@@ -58,7 +73,7 @@ def classes_of(student: Tokenizer, teacher: Tokenizer, sizes: tuple[int, int], u
     return Classes(found[0], found[1], count)
 
 
-def _texts(tokenizer: Tokenizer, size: int) -> list[bytes]:
+def _texts(tokenizer: Vocabulary, size: int) -> list[bytes]:
     """The bytes of each token that is one, of `size`."""
     pieces = tokenizer.pieces()
     marks = pieces.special | {tokenizer.eos_id, tokenizer.pad_id}

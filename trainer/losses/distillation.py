@@ -14,6 +14,7 @@ smaller one filled up with zeros; its s is 1. Gradients are made in the chunk's 
 gets none. Devices along `vocab_axis` hold parts of the vocabularies; only for uld, which sorts, probabilities travel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -104,10 +105,11 @@ def _judge(
     )
     scale = jnp.ones_like(T) if goal.divergence == "uld" else jnp.square(T)
     w = chunk.weights
+    their_losses = log_sum(teacher, axes.teacher) - target_logits(teacher, chunk.targets, axes.teacher)
     parts = Parts(
         ce=weighted_loss(chunk, logits, form),
         kl=jnp.sum(w * scale * found),
-        teacher=jnp.sum(w * _cross_entropy(teacher, chunk.targets, axes.teacher)),
+        teacher=jnp.sum(w * their_losses),
         agreement=jnp.sum(w * (likeliest(student, axes.student) == likeliest(teacher, axes.teacher))),
     )
     total = goal.alpha * parts.kl + (1 - goal.alpha) * parts.ce
@@ -140,7 +142,7 @@ def _jsd(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array,
 
 
 def _uld(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
-    own, all_p, all_q = jnp.exp(q), _whole(jnp.exp(p), axes.teacher), _whole(jnp.exp(q), axes.student)
+    own, all_p, all_q = jnp.exp(q), whole(jnp.exp(p), axes.teacher), whole(jnp.exp(q), axes.student)
     size = max(all_p.shape[1], all_q.shape[1])
     order = jnp.argsort(-all_q, axis=1)
     difference = _filled(jnp.take_along_axis(all_q, order, axis=1), size) - _filled(-jnp.sort(-all_p, axis=1), size)
@@ -151,14 +153,20 @@ def _uld(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array,
     return jnp.sum(jnp.abs(difference), axis=1), own * (signs - _sum(own * signs, axes.student)[:, None])
 
 
-DIVERGENCES = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "jsd": _jsd, "uld": _uld}
+Compared = Callable[[jax.Array, jax.Array, Axes, Goal], tuple[jax.Array, jax.Array]]
+DIVERGENCES: dict[Divergence, Compared] = {
+    "forward_kl": _forward_kl,
+    "reverse_kl": _reverse_kl,
+    "jsd": _jsd,
+    "uld": _uld,
+}
 
 
 def _filled(x: jax.Array, size: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, size - x.shape[1])))
 
 
-def _whole(x: jax.Array, axis: str | None) -> jax.Array:
+def whole(x: jax.Array, axis: str | None) -> jax.Array:
     """[C, V] of all devices along an axis, known to be the same on each."""
     if axis is None:
         return x
@@ -183,18 +191,20 @@ def log_sum(logits: jax.Array, axis: str | None) -> jax.Array:
 
 
 def log_softmax(logits: jax.Array, axis: str | None) -> jax.Array:
+    """[C, V] logs of probabilities over the whole vocabulary."""
     return logits - log_sum(logits, axis)[:, None]
 
 
-def words(logits: jax.Array, axis: str | None) -> jax.Array:
+def _words(logits: jax.Array, axis: str | None) -> jax.Array:
     """int32 [V] token ids of this device's logits."""
     words = jnp.arange(logits.shape[1], dtype=jnp.int32)
     return words if axis is None else words + logits.shape[1] * jax.lax.axis_index(axis)
 
 
-def _cross_entropy(logits: jax.Array, targets: jax.Array, axis: str | None) -> jax.Array:
-    is_target = targets[:, None] == words(logits, axis)
-    return log_sum(logits, axis) - _sum(jnp.where(is_target, logits, 0.0), axis)
+def target_logits(logits: jax.Array, targets: jax.Array, axis: str | None) -> jax.Array:
+    """[C] the targets' logits."""
+    is_target = targets[:, None] == _words(logits, axis)
+    return _sum(jnp.where(is_target, logits, 0.0), axis)
 
 
 def likeliest(logits: jax.Array, axis: str | None) -> jax.Array:
@@ -202,5 +212,5 @@ def likeliest(logits: jax.Array, axis: str | None) -> jax.Array:
     highest = jnp.max(logits, axis=-1, keepdims=True)
     if axis is not None:
         highest = jax.lax.pmax(highest, axis)
-    found = jnp.min(jnp.where(logits == highest, words(logits, axis), jnp.iinfo(jnp.int32).max), axis=-1)
+    found = jnp.min(jnp.where(logits == highest, _words(logits, axis), jnp.iinfo(jnp.int32).max), axis=-1)
     return found if axis is None else jax.lax.pmin(found, axis)

@@ -48,17 +48,21 @@ def test_agreement_is_the_common_start(one, other):
 
 def packed(tokenizer, documents, T):
     """Documents as trainer/data/packing.py lays them out: pairs end to end, cut every T."""
-    inputs, targets, numbers = [], [], []
+    inputs: list[int] = []
+    targets: list[int] = []
+    numbers: list[int] = []
     for number, text in enumerate(documents):
         ids = [*tokenizer.encode(text).tolist(), tokenizer.eos_id]
         inputs, targets = inputs + ids[:-1], targets + ids[1:]
         numbers += [number] * (len(ids) - 1)
     rows = max(-(-len(inputs) // T), 1)
-    whole = rows * T
-    fields = [np.int32(field + [0] * (whole - len(field))).reshape(rows, T) for field in (inputs, targets)]
-    document = np.int32(numbers + [-1] * (whole - len(numbers))).reshape(rows, T)
-    segments = np.where(document < 0, 0, document - document[:, :1] + 1)
-    return Batch(*fields, np.int32(segments), np.float32(segments > 0))
+
+    def laid_out(field, filler):
+        return np.array(field + [filler] * (rows * T - len(field)), np.int32).reshape(rows, T)
+
+    document = laid_out(numbers, -1)
+    segments = np.where(document < 0, 0, document - document[:, :1] + 1).astype(np.int32)
+    return Batch(laid_out(inputs, 0), laid_out(targets, 0), segments, (segments > 0).astype(np.float32))
 
 
 def read_so_far(texts, tokens, numbers, position):
@@ -78,7 +82,8 @@ def check(student, teacher, batch, seq_len):
         assert numbers[place] == batch.segments[row, position] > 0
         one = read_so_far(theirs, batch.inputs[row], batch.segments[row], position)
         other = read_so_far(bare, lesson["teacher_inputs"][row], numbers, place)
-        assert one and other
+        assert one
+        assert other
         # Up to three bytes of a character that began in the window before; and a space that SentencePiece puts first.
         skipped = next(i for i, byte in enumerate(one) if not 0x80 <= byte < 0xC0)
         assert skipped <= 3
@@ -99,7 +104,7 @@ def test_a_document_is_paired_to_its_end():
     student, teacher = tokenizer_of("byte"), tokenizer_of("byte level")
     batch = packed(student, ["the fox", "naïve café 🦊"], 40)
     found, lesson = check(student, teacher, batch, 64)
-    assert (lesson["pair"][0, [6, len("the fox".encode() + "naïve café 🦊".encode()) - 1]] >= 0).all()
+    assert (lesson["pair"][0, [6, len(b"the fox" + "naïve café 🦊".encode()) - 1]] >= 0).all()
     assert found > 4
     # <bos> is read first in each segment, and nothing is beside it.
     numbers = lesson["teacher_segments"][0]
@@ -112,9 +117,9 @@ def test_a_window_that_begins_within_a_character():
     student, teacher = tokenizer_of("byte"), tokenizer_of("golden")
     for cut in (1, 2, 3):
         batch = packed(student, ["🦊" + "the fox and the fox"], cut)
-        rows = np.array([row for row in range(len(batch.inputs))])
-        window = Batch(*(field[rows[1] :].reshape(1, -1) for field in batch[:4]))
-        window = window._replace(segments=np.int32(window.weights > 0))
+        # What is behind the first `cut` bytes, as one window.
+        inputs, targets, segments, weights = (field[1:].reshape(1, -1) for field in batch[:4])
+        window = Batch(inputs, targets, np.minimum(segments, 1), weights)
         found, lesson = check(student, teacher, window, 64)
         assert found > 5
         assert (lesson["pair"][0, : 4 - cut] == -1).all()
