@@ -28,28 +28,30 @@ def main(arguments: list[str]) -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments[0] if arguments else temporary)
-        loss = train(job_of(TEACHER, TEACHER_STEPS, 0, 3e-3, **_data(folder, VOCABULARY)), folder / "teacher")
+        wide = TEACHER | {"vocab_size": VOCABULARY}
+        loss = train(job_of(wide, TEACHER_STEPS, 0, 3e-3, data=_subwords(folder, VOCABULARY)), folder / "teacher")
         print(f"teacher: eval loss {loss:.4f} nats per token of {VOCABULARY}")
         print(f"students alone and beside the teacher, {STEPS} steps each, {SECTION}", flush=True)
         for name in arguments[1:] or STUDENTS:
-            data = {} if name == "byte" else _data(folder, STUDENTS[name])
+            data = {} if name == "byte" else _subwords(folder, STUDENTS[name])
             for seed in SEEDS:
                 _compare(name, data, seed, folder / "teacher", Path(temporary))
 
 
 def _compare(name: str, data: dict[str, Any], seed: int, teacher: Path, outputs: Path) -> None:
-    alone = train(job_of(STUDENT, STEPS, seed, 6e-3, **data), outputs / f"{name}-alone-{seed}")
+    model = STUDENT | {"vocab_size": STUDENTS[name]}
+    alone = train(job_of(model, STEPS, seed, 6e-3, data=data), outputs / f"{name}-alone-{seed}")
     told = f"{name}, seed {seed}: alone {alone:.4f}"
     for way in WAYS:
         section = {"teacher_model": str(teacher), "unshared_tokens": way}
-        job = job_of(STUDENT, STEPS, seed, 6e-3, distillation=SECTION | section, **data)
+        job = job_of(model, STEPS, seed, 6e-3, distillation=SECTION | section, data=data)
         loss = train(job, outputs / f"{name}-{way}-{seed}")
         told += f"  {way} {loss:.4f} ({loss / alone - 1:+.2%})"
     print(told, flush=True)
 
 
-def _data(folder: Path, words: int) -> dict[str, Any]:
-    """Sections of a run that reads so many BPE tokens; <pad> is 0 and <eos> 1, as configs have it."""
+def _subwords(folder: Path, words: int) -> dict[str, Any]:
+    """The section data of a run that reads so many BPE tokens; <pad> is 0 and <eos> 1, as configs have it."""
     file = folder / str(words) / "tokenizer.json"
     if not file.is_file():
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -62,7 +64,7 @@ def _data(folder: Path, words: int) -> dict[str, Any]:
         tokenizer.train_from_iterator(builtin.documents(), trainer)
         file.parent.mkdir(parents=True, exist_ok=True)
         tokenizer.save(str(file))
-    return {"data": {"tokenizer": str(file)}, "model": {"vocab_size": words}}
+    return {"tokenizer": str(file)}
 
 
 if __name__ == "__main__":
