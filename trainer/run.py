@@ -131,10 +131,10 @@ class Run:
         """The job's teacher, if it has one: its weights on the mesh, and its kernel checked like the student's."""
         self._teacher: tuple[Any, ...] = ()
         self._taught_by: dict[str, Any] = {}
+        self._job, read = self._orders.wait_for(lambda: measured(self._job, self._data))
+        self._beside = self._orders.wait_for(lambda: open_beside(self._job, self._data))
         if self._job.teacher is None:
             return
-        self._job, read = self._orders.wait_for(lambda: measured(self._job, self._data))
-        assert self._job.teacher is not None
         checked, kernels = self._orders.wait_for(lambda: with_checked_kernel(teacher_job(self._job)))
         teacher = self._job.teacher.model_copy(update={"attention": checked.execution.attention})
         self._job = self._job.model_copy(update={"teacher": teacher})
@@ -164,7 +164,6 @@ class Run:
         self._reporter.phase("compiling", self.step, "compiling the training step")
         began = time.perf_counter()
         with self._meter.paused():
-            self._beside = open_beside(self._job, self._data)
             self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
             step = make_train_step(self._job, self._mesh)
 
