@@ -23,8 +23,8 @@ from trainer.data.tokenizers import Tokenizer
 from trainer.distill.alignment import agreement, ends, pairs
 
 _LOG = logging.getLogger(__name__)
-_MOST_CUT = 3
-"""Bytes of a character that may lie before a window: all but the first of four."""
+_CONTINUING = bytes(range(0x80, 0xC0))
+"""Bytes that begin no character: at the start of a window, what is left of one that began before it."""
 
 
 class _Segment(NamedTuple):
@@ -124,9 +124,7 @@ class Retold:
             # A piece that goes on: its next token, so that the text does not seem to end in the middle of a word.
             texts.append(self._texts[last])
         whole = b"".join(texts)
-        skipped = next((i for i in range(min(_MOST_CUT, len(whole))) if not 0x80 <= whole[i] < 0xC0), 0)
-        if whole[skipped : skipped + 1] and 0x80 <= whole[skipped] < 0xC0:
-            skipped = min(_MOST_CUT, len(whole))
+        skipped = len(whole) - len(whole.lstrip(_CONTINUING))
         return _Segment(row, start, stop, number, read, skipped, whole[skipped:])
 
     def _bytes_of(self, ids: Sequence[int]) -> bytes:
