@@ -6,8 +6,8 @@ Every shared token, one whose bytes are the same in both, is a class. A token th
              on with " ", whatever follows
     rank     belongs to no class, as in GOLD (TRL)
 
-and so does, in both, what has no bytes to compare: special tokens, and rows of a model beyond its tokenizer. The two
-tokens that end a document are a class of their own. docs/decisions/0016 has the reasons.
+and so do special tokens in both. The two tokens that end a document are a class of their own. Rows that are no token,
+such as those of a model beyond its tokenizer, are not even ranked. docs/decisions/0016 has the reasons.
 """
 
 from typing import Literal, NamedTuple, Protocol
@@ -35,7 +35,7 @@ class Vocabulary(Protocol):
 
 
 class Classes(NamedTuple):
-    """The classes of two vocabularies, 0 to shared - 1; the number `shared` stands for none of them."""
+    """The classes of two vocabularies, 0 to shared - 1; `shared` stands for none of them, `shared` + 1 for no token."""
 
     student: np.ndarray
     """int32 [V]: the class of each of the student's tokens."""
@@ -49,42 +49,41 @@ class Classes(NamedTuple):
         return int(np.sum(self.student == self.shared)), int(np.sum(self.teacher == self.shared))
 
 
+class _Side:
+    """One of the two vocabularies."""
+
+    def __init__(self, tokenizer: Vocabulary, size: int) -> None:
+        pieces = tokenizer.pieces()
+        self.end = tokenizer.eos_id
+        self.marks = pieces.special | {tokenizer.eos_id, tokenizer.pad_id}
+        texts = [b"" if token in self.marks else text for token, text in enumerate(pieces.texts[:size])]
+        self.texts = texts + [b""] * (size - len(texts))
+        self.owners = {text: token for token, text in enumerate(texts) if text}
+        """The token of each text; of several (a letter and its fallback byte, say) the last, which is the letter's."""
+
+    def classes(self, number: dict[bytes, int], count: int, unshared: Unshared) -> np.ndarray:
+        """int32 [size], given each shared text's number."""
+        longest = max(map(len, number), default=0)
+        found = np.full(len(self.texts), count, np.int32)
+        for token, text in enumerate(self.texts):
+            if not text:
+                found[token] = count if token in self.marks else count + 1
+            elif text in number and self.owners[text] == token:
+                found[token] = number[text]
+            elif unshared == "prefix":
+                lengths = range(min(len(text), longest), 0, -1)
+                found[token] = next((number[text[:n]] for n in lengths if text[:n] in number), count)
+        return found
+
+
 def classes_of(student: Vocabulary, teacher: Vocabulary, sizes: tuple[int, int], unshared: Unshared) -> Classes:
     """The classes of two tokenizers' tokens in models of these vocabulary sizes, the student's first."""
-    texts = tuple(_texts(one, size) for one, size in zip((student, teacher), sizes, strict=True))
-    first, second = (_owners(of_one) for of_one in texts)
-    shared = sorted(first.keys() & second.keys(), key=first.__getitem__)
+    one, other = _Side(student, sizes[0]), _Side(teacher, sizes[1])
+    shared = sorted(one.owners.keys() & other.owners.keys(), key=one.owners.__getitem__)
     number = {text: i for i, text in enumerate(shared)}
-    longest = max(map(len, shared), default=0)
-    ends = _is_token(student.eos_id, sizes[0]) and _is_token(teacher.eos_id, sizes[1])
+    ends = one.end < sizes[0] and other.end < sizes[1]
     count = len(number) + ends
-    found = []
-    for tokenizer, of_one, owners in zip((student, teacher), texts, (first, second), strict=True):
-        classes = np.full(len(of_one), count, np.int32)
-        for token, text in enumerate(of_one):
-            if owners.get(text) == token and text in number:
-                classes[token] = number[text]
-            elif unshared == "prefix" and text:
-                lengths = range(min(len(text), longest), 0, -1)
-                classes[token] = next((number[text[:n]] for n in lengths if text[:n] in number), count)
-        if ends:
-            classes[tokenizer.eos_id] = count - 1
-        found.append(classes)
+    found = [side.classes(number, count, unshared) for side in (one, other)]
+    if ends:
+        found[0][one.end] = found[1][other.end] = count - 1
     return Classes(found[0], found[1], count)
-
-
-def _texts(tokenizer: Vocabulary, size: int) -> list[bytes]:
-    """The bytes of each token that is one, of `size`."""
-    pieces = tokenizer.pieces()
-    marks = pieces.special | {tokenizer.eos_id, tokenizer.pad_id}
-    texts = [b"" if token in marks else text for token, text in enumerate(pieces.texts[:size])]
-    return texts + [b""] * (size - len(texts))
-
-
-def _owners(texts: list[bytes]) -> dict[bytes, int]:
-    """The token of each text; of several (a letter and its fallback byte, say) the last, which is the letter's."""
-    return {text: token for token, text in enumerate(texts) if text}
-
-
-def _is_token(token: int, size: int) -> bool:
-    return 0 <= token < size

@@ -41,9 +41,9 @@ class CrossGoal:
     goal: Goal
     """Its divergence is D's."""
     count: int
-    """Classes, numbered from 0; the number `count` marks a token without one."""
+    """Classes, numbered from 0; the number `count` marks a token without one, `count` + 1 a row that is no token."""
     alone: tuple[int, int]
-    """Tokens without a class: of the student, of the teacher."""
+    """Tokens without a class, which R ranks: of the student, of the teacher."""
 
     @property
     def compared(self) -> int:
@@ -91,7 +91,8 @@ def cross_tokenizer(
     rest = tuple(
         jnp.nonzero(of_one == aim.count, size=size)[0] for of_one, size in zip(classes, aim.alone, strict=True)
     )
-    shared = _Shared(teacher.table, jnp.asarray(temperature, jnp.float32), classes, (rest[0], rest[1]))
+    divided = jnp.minimum(classes[0], aim.count), jnp.minimum(classes[1], aim.count)
+    shared = _Shared(teacher.table, jnp.asarray(temperature, jnp.float32), divided, (rest[0], rest[1]))
     return taught_loss(student, (hidden, followed), shared, targets, weights, form, _judge, aim)
 
 

@@ -22,18 +22,18 @@ STUDENT, TEACHER = Words("t", "th", " ", "no", "x"), Words(" the", "x", "t", "th
 
 def test_a_token_without_a_partner_counts_as_what_it_begins_with():
     found = classes_of(STUDENT, TEACHER, (6, 9), "prefix")
-    # t, " ", x in the student's order, then the end; "no" and "y" begin with nothing that both have, and the model has
-    # a row more than the tokenizer.
+    # t, " ", x in the student's order, then the end; "no" and "y" begin with nothing that both have, and the teacher's
+    # model has a row more than its tokenizer, which is no token.
     assert found.shared == 4
     assert found.student.tolist() == [0, 0, 1, 4, 2, 3]
-    assert found.teacher.tolist() == [1, 2, 0, 0, 1, 4, 0, 3, 4]
-    assert found.alone == (1, 2)
+    assert found.teacher.tolist() == [1, 2, 0, 0, 1, 4, 0, 3, 5]
+    assert found.alone == (1, 1)
 
 
 def test_or_as_nothing_but_its_rank():
     found = classes_of(STUDENT, TEACHER, (6, 9), "rank")
     assert found.student.tolist() == [0, 4, 1, 4, 2, 3]
-    assert found.teacher.tolist() == [4, 2, 4, 4, 1, 4, 0, 3, 4]  # of two tokens of one text, one is the shared one
+    assert found.teacher.tolist() == [4, 2, 4, 4, 1, 4, 0, 3, 5]  # of two tokens of one text, one is the shared one
 
 
 @pytest.mark.parametrize("other", ["golden", "byte level", "sentencepiece"])

@@ -17,7 +17,10 @@ DIVERGENCES: tuple[Literal["forward_kl", "reverse_kl", "jsd"], ...] = ("forward_
 
 
 def example(B=2, T=5, H=4, V=12, teacher_H=6, teacher_V=15, count=6, alone=True, seed=0, size=1.0) -> dict[str, Any]:
-    """Tokens of random classes; each class has some in both vocabularies, and if `alone` there are some without."""
+    """Tokens of random classes; each class has some in both vocabularies, and if `alone` there are some without.
+
+    With them, the last row of the teacher's table is no token: with those without a class in D, and in no rank.
+    """
     random = np.random.default_rng(seed)
     weights = random.random((B, T)) * (random.random((B, T)) < 0.8)
 
@@ -33,7 +36,10 @@ def example(B=2, T=5, H=4, V=12, teacher_H=6, teacher_V=15, count=6, alone=True,
         "targets": np.int32(np.where(weights > 0, random.integers(0, V, (B, T)), -1)),
         "weights": np.float32(weights),
         "paired": random.random((B, T)) < 0.6,
-        "classes": (classes(V), classes(teacher_V)),
+        "classes": (
+            classes(V),
+            np.append(classes(teacher_V - 1), np.int32(count + 1)) if alone else classes(teacher_V),
+        ),
     }
 
 
@@ -57,7 +63,7 @@ def definition(case, T, aim):
     logits, taught = wide["hidden"] @ wide["table"].T, wide["teacher_hidden"] @ wide["teacher_table"].T
     q, p = softmax(logits / T), softmax(taught / T)
     Q, P = (
-        np.stack([x[..., classes == k].sum(-1) for k in range(aim.compared)], -1)
+        np.stack([x[..., np.minimum(classes, aim.count) == k].sum(-1) for k in range(aim.compared)], -1)
         for x, classes in zip((q, p), case["classes"], strict=True)
     )
     Q, P = Q / Q.sum(-1, keepdims=True), P / P.sum(-1, keepdims=True)
