@@ -85,7 +85,12 @@ def _tokenizer_of(job: ResolvedJob, teacher: Teacher) -> Tokenizer | None:
         theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes()).effective
         return open_tokenizer(theirs.data.tokenizer, theirs.sequence)
     path = folder / "tokenizer.json"
-    return open_tokenizer(str(path), job.effective.sequence) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return open_tokenizer(str(path), job.effective.sequence)
+    except UserError as error:
+        raise UserError(f"distillation.teacher_model: {str(error).removeprefix('data.tokenizer: ')}") from error
 
 
 def _alike(ours: Tokenizer, theirs: Tokenizer) -> bool:

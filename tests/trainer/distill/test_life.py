@@ -100,12 +100,15 @@ def broken(folder, name):
         os.truncate(folder / "model.safetensors", 1000)
     elif name == "tokenizer":
         (folder / "tokenizer.json").unlink()
+    elif name == "bad tokenizer":
+        (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
 FAULTS = {
     "other tokens": ("none", {"vocab_size": 512}, "reads text as other tokens than data.tokenizer 'byte' makes"),
     "no tokenizer": ("tokenizer", {"vocab_size": 600}, "holds no tokenizer.json, and its vocabulary has another size"),
+    "tokenizer that is none": ("bad tokenizer", {"vocab_size": 512}, "distillation.teacher_model: "),
     "cut off": ("weights", {"vocab_size": 512}, "distillation.teacher_model: "),
 }
 
