@@ -15,7 +15,10 @@ from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
 from vishwamai.contract.states import JobState
 
-SITE: dict[str, SiteDefaults] = {"local": SiteDefaults(platform="cpu")}
+SITE: dict[str, SiteDefaults] = {
+    "local": SiteDefaults(platform="cpu"),
+    "kubernetes": SiteDefaults(platform="tpu"),
+}
 """What each launcher adds to a config."""
 
 
@@ -29,7 +32,7 @@ class BlockedLaunch(Exception):
 
 def validate(context: Context, body: bytes) -> ResolvedJob:
     """What this config would run as. Raises InvalidConfig with every reason at once."""
-    return _resolved(context, parse_json(body))
+    return resolved_on(context, parse_json(body), context.launcher.name)
 
 
 def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
@@ -38,7 +41,7 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
     Raises InvalidConfig, BlockedLaunch, and KeyReused when the key belongs to another config.
     """
     document = parse_json(body)
-    resolved = _resolved(context, document)
+    resolved = resolved_on(context, document, context.launcher.name)
     if resolved.blockers:
         raise BlockedLaunch(resolved.blockers)
     now = context.clock()
@@ -58,11 +61,12 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
     return stored, stored != made
 
 
-def _resolved(context: Context, document: Any) -> ResolvedJob:
-    config, site = check_config(document), SITE[context.launcher.name]
+def resolved_on(context: Context, document: Any, launcher: str) -> ResolvedJob:
+    """The job that a config becomes where this launcher runs it. Raises InvalidConfig."""
+    config, site = check_config(document), SITE[launcher]
     name = None if config.distillation is None else config.distillation.teacher_model
     resolved = resolve(config, site.model_copy(update={"teachers": known_teachers(context, name)}))
-    absent = absent_teacher(context, name, resolved)
+    absent = absent_teacher(context, name, resolved) if launcher == "local" else []
     return resolved.model_copy(update={"warnings": absent + resolved.warnings})
 
 

@@ -23,11 +23,11 @@ def known_teachers(context: Context, name: str | None) -> dict[str, str]:
 def absent_teacher(context: Context, name: str | None, resolved: ResolvedJob) -> list[Notice]:
     """Forbids to launch beside a teacher whose folder is not there.
 
-    Looked at where trainers run on this machine, in the folder that the control plane was started in. A job's id is
+    For trainers on this machine, which start where the control plane was started. A job's id is
     passed over: that job may train first.
     """
     section = resolved.effective.distillation
-    if section is None or name is None or context.launcher.name != "local":
+    if section is None or name is None:
         return []
     if not (is_path(name) or name in context.teachers) or Path(section.teacher_model).expanduser().is_dir():
         return []
