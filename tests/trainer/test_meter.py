@@ -17,9 +17,15 @@ from vishwamai.contract.reports import Report
 
 
 def metrics(loss, grad_norm, *, bad):
-    numbers = (jnp.float32(x) for x in (loss, grad_norm, 1e-3, 64.0))
-    health = Health(jnp.float32(1), jnp.int32(0), jnp.int32(bad), jnp.int32(bad))
-    return StepMetrics(*numbers, jnp.bool_(not bad), health, {"ce": jnp.float32(loss)})
+    return StepMetrics(
+        loss=jnp.float32(loss),
+        grad_norm=jnp.float32(grad_norm),
+        learning_rate=jnp.float32(1e-3),
+        tokens=jnp.float32(64),
+        finite=jnp.bool_(not bad),
+        health=Health(jnp.float32(1), jnp.int32(0), jnp.int32(bad), jnp.int32(bad)),
+        parts={"ce": jnp.float32(loss)},
+    )
 
 
 @pytest.mark.parametrize(("loss", "grad_norm"), [(math.nan, math.nan), (2.5, math.inf)])

@@ -1,6 +1,9 @@
-"""How a teacher's weights are kept: in one number format, or its layers' projections in eight bits and the rest in the
-format that the step computes in. The rest is tables, norms and biases: a table's rows are looked up and its logits are
-what the student learns from, and the others are few."""
+"""How a teacher's weights are kept, and where.
+
+In one number format; or its layers' projections in eight bits (trainer/precision/weights.py) and the rest in the format
+that the step computes in. The rest is tables, norms and biases: what a table says is what the student learns from, and
+the others are few.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,9 +53,7 @@ def teacher_shardings(job: ResolvedJob, mesh: Mesh) -> Params:
     assert job.teacher is not None
     theirs = teacher_job(job)
     specs = kept_specs(describe_trained(theirs), Sharding.of(theirs, mesh), job.teacher.eight_bit)
-    return jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
-    )
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
 
 
 def _each(job: ResolvedJob, keep: Keep, params: Params, places: Params) -> Params:

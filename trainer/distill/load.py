@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from trainer.data.tokenizers import Tokenizer, open_tokenizer
-from trainer.errors import UserError
 from trainer.distill.kept import keep_teacher
+from trainer.errors import UserError
 from trainer.huggingface.load import load_params, read_source
 from trainer.model import Params
 from trainer.restored import state_at

@@ -155,7 +155,7 @@ class Teacher(Value):
     @property
     def eight_bit(self) -> EightBit | None:
         """The eight-bit format of its layers' projections, if they have one."""
-        return None if self.dtype in ("float32", "bfloat16") else self.dtype
+        return None if self.dtype == "float32" or self.dtype == "bfloat16" else self.dtype
 
     def projects(self, width: int) -> bool:
         """Whether hidden states of this width need a learned projection to be compared with the teacher's."""

@@ -92,7 +92,7 @@ def test_it_answers_as_its_rounded_weights_do_on_a_mesh(teacher, kept):
     expected, found = (np.asarray(logits(w, batch.inputs, batch.segments)[1]) for w in (exact, as_numbers(params)))
     off = np.std(found - expected) / np.std(expected)
     assert 0 < off < TOLERANCE[kept]
-    log_p = jax.nn.log_softmax(found)
+    log_p = np.asarray(jax.nn.log_softmax(found))
     loss = -np.sum(batch.weights * np.take_along_axis(log_p, np.asarray(batch.targets)[..., None], -1)[..., 0])
     sums = taught_sums(job, mesh, init_state(job, mesh).params, batch, params)
     np.testing.assert_allclose(sums.parts["teacher_loss"], loss, rtol=1e-5)  # float32 in another order

@@ -27,7 +27,10 @@ STUDENT = {"vocab_size": WORDS, "hidden_dim": 8, "num_layers": 1, "num_heads": 1
 
 @pytest.mark.parametrize("family", NAMES)
 def test_a_teacher_of_this_family(family, tmp_path):
-    config = CONFIGS[NAMES[family]] | {"num_hidden_layers": 2, "vocab_size": WORDS}  # two: where kinds alternate, one of each
+    config = CONFIGS[NAMES[family]] | {
+        "num_hidden_layers": 2,
+        "vocab_size": WORDS,
+    }  # two: where kinds alternate, one of each
     tensors = random_tensors(config)
     folder = write_checkpoint(tmp_path / "teacher", config, tensors)
     length = 16

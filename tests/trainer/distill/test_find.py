@@ -137,6 +137,12 @@ def test_a_teacher_too_large_for_the_mesh_names_one_that_would_do(tmp_path):
         find_teacher(job.model_copy(update={"mesh": half}))
 
 
+def test_a_teacher_that_eight_bits_would_fit_is_told_so(tmp_path):
+    with pytest.raises(UserError, match=r"distillation\.teacher_dtype int8 would do, a mesh of fsdp 16"):
+        find_teacher(on_a_tpu(4096, 256, tmp_path, "bfloat16"))
+    assert estimate(Work.of(find_teacher(on_a_tpu(4096, 256, tmp_path, "int8")))).fits
+
+
 def test_a_teacher_that_fits_is_counted(tmp_path):
     job = on_a_tpu(1024, 4, tmp_path)
     found = find_teacher(job)
