@@ -11,7 +11,7 @@ from tests.service.plane import CONFIG
 
 @pytest.fixture(scope="module")
 def tokens():
-    return {name: new_token(name, role) for name, role in (("alice", "write"), ("grafana", "read"))}
+    return {"alice": new_token("alice", "write"), "grafana": new_token("grafana", "read")}
 
 
 @pytest.fixture(scope="module")
