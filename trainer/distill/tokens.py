@@ -117,7 +117,7 @@ def _opened(location: str, sequence: SequenceSection) -> Tokenizer:
     try:
         return open_tokenizer(location, sequence)
     except UserError as error:
-        raise UserError(f"{_SETTING}: the teacher's tokenizer: {error}") from error
+        raise UserError(f"{_SETTING}: {str(error).removeprefix('data.tokenizer: ')}") from error
 
 
 def _alike(ours: Tokenizer, theirs: Tokenizer) -> bool:
