@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from trainer.distill.kept import keep_teacher
 from trainer.errors import UserError
 from trainer.huggingface.load import load_params, read_source
 from trainer.model import Params
 from trainer.restored import state_at
-from trainer.step import teacher_shardings
 from trainer.trained import of_model
 from vishwamai.contract.resolved import ResolvedJob, Teacher
 
@@ -20,7 +20,7 @@ _TABLES = ("embedding", "head")
 
 
 def load_teacher(job: ResolvedJob, mesh: Mesh) -> Params:
-    """The parameters of the job's teacher on the mesh, in its number format.
+    """The parameters of the job's teacher on the mesh, in its number formats.
 
     Raises UserError when they cannot be read or are not what the folder says.
     """
@@ -33,8 +33,7 @@ def load_teacher(job: ResolvedJob, mesh: Mesh) -> Params:
         raise UserError(f"distillation.teacher_model: {error}") from error
     words = teacher.model.vocab_size
     params = {name: tree[:words] if name in _TABLES else tree for name, tree in params.items()}
-    dtype = jnp.dtype(teacher.dtype)
-    return jax.tree.map(lambda x, place: jax.device_put(x.astype(dtype), place), params, teacher_shardings(job, mesh))
+    return keep_teacher(job, mesh, params)
 
 
 def _imported(folder: Path, teacher: Teacher) -> Params:
@@ -60,7 +59,7 @@ def fingerprint(params: Params) -> str:
 
 
 def _checksum(x: jax.Array) -> jax.Array:
-    bits: Any = jax.lax.bitcast_convert_type(x, jnp.uint16 if x.dtype.itemsize == 2 else jnp.uint32)
+    bits: Any = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis, size in enumerate(x.shape):
         place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
