@@ -70,13 +70,14 @@ class Logits(NamedTuple):
 
 def cut(hidden: jax.Array, targets: jax.Array, weights: jax.Array, form: Form) -> Chunk:
     """Tokens in chunks as even as may be, at most chunk_tokens each; the last one ends in tokens of weight 0."""
-    return Chunk(cut_hidden(hidden, weights, form), _cut(targets, form), _cut(weights.astype(jnp.float32), form))
-
-
-def cut_hidden(hidden: jax.Array, weights: jax.Array, form: Form) -> jax.Array:
-    """[n, C, H] hidden states of the chunks that `cut` makes, from [B, T, H]."""
     # A token that does not count may have any target: no logits, and its loss is finite.
-    return _cut(jnp.where(weights[..., None] == 0, 0, hidden), form)
+    hidden = jnp.where(weights[..., None] == 0, 0, hidden)
+    return Chunk(_cut(hidden, form), _cut(targets, form), _cut(weights.astype(jnp.float32), form))
+
+
+def cut_tokens[Tree](tokens: Tree, form: Form) -> Tree:
+    """[n, C, ...] of the chunks that `cut` makes, from each array [B, T, ...]."""
+    return jax.tree.map(lambda x: _cut(x, form), tokens)
 
 
 def _cut(x: jax.Array, form: Form) -> jax.Array:

@@ -10,31 +10,20 @@ with the teacher's logits z and the student's l, CE as in cross_entropy.py, s = 
     uld          sum_i |p_(i) - q_(i)|, sorted       q (g - sum q g),    g = sign(q_(i) - p_(i)) at the i-th's word
 
 b weights the teacher in the mixture, as in TRL. uld (Boizard et al. 2024) compares vocabularies of different sizes, the
-smaller one filled up with zeros; its s is 1. Gradients are made in the chunk's forward pass, see chunks.py; the teacher
+smaller one filled up with zeros; its s is 1. Gradients are made in the chunk's forward pass, see taught.py; the teacher
 gets none. Devices along `vocab_axis` hold parts of the vocabularies; only for uld, which sorts, probabilities travel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from trainer.losses.chunks import (
-    Chunk,
-    Form,
-    Logits,
-    cut,
-    cut_hidden,
-    d_chunk,
-    d_weighted_loss,
-    logits_of,
-    product,
-    through_cap,
-    weighted_loss,
-)
-from trainer.varying import cotangent_of, vary_like
+from trainer.losses.chunks import Chunk, Form, d_weighted_loss, logits_of, product, weighted_loss
+from trainer.losses.taught import Output, Parts, Verdict, taught_loss
+from trainer.varying import vary_like
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "uld"]
 
@@ -51,28 +40,6 @@ class Goal:
     teacher_softcap: float | None = None
     teacher_vocab_axis: str | None = None
     """Mesh axis over which the rows of the teacher's table are split; the student's but for uld."""
-
-
-class Output(NamedTuple):
-    """A model's last hidden states and what turns them into logits."""
-
-    hidden: jax.Array
-    """[B, T, H], normalized."""
-    table: jax.Array
-    """[V, H] in hidden's dtype, or this device's rows."""
-
-
-class Parts(NamedTuple):
-    """Sums over tokens of weighted numbers, float32: what the total is made of, and how near the two models are."""
-
-    ce: jax.Array
-    """The student's cross-entropy, with z-loss and label smoothing."""
-    kl: jax.Array
-    """s D, before alpha."""
-    teacher: jax.Array
-    """The teacher's own cross-entropy."""
-    agreement: jax.Array
-    """1 where both find the same word likeliest."""
 
 
 def distillation(
@@ -112,130 +79,70 @@ def distillation(
     if goal.divergence != "uld" and sizes[0] != sizes[1]:
         raise ValueError(f"{goal.divergence} compares word by word, and the vocabularies have {sizes} words")
     form = Form(chunk_tokens, vocab_axis, z_loss, label_smoothing, softcap, transpose_gradients, "max")
-    return _total(*student, *teacher, targets, weights, jnp.asarray(temperature, jnp.float32), form, goal)
+    # Logits of tokens that do not count are nobody's business, and finite.
+    followed = jnp.where(weights[..., None] == 0, 0, teacher.hidden)
+    shared = teacher.table, jnp.asarray(temperature, jnp.float32)
+    return taught_loss(student, followed, shared, targets, weights, form, _judge, goal)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(7, 8))
-def _total(
-    hidden: jax.Array,
+def _judge(
+    chunk: Chunk,
     table: jax.Array,
-    teacher_hidden: jax.Array,
-    teacher_table: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array,
-    temperature: jax.Array,
+    followed: jax.Array,
+    shared: tuple[jax.Array, jax.Array],
     form: Form,
     goal: Goal,
-) -> tuple[jax.Array, Parts]:
-    def visit(tokens: tuple[Chunk, jax.Array]) -> tuple[jax.Array, Parts]:
-        chunk, followed = tokens
-        return _judged(chunk, table, _Teaching(followed, teacher_table, temperature), form, goal)[:2]
-
-    chunks = cut(hidden, targets, weights, form), cut_hidden(teacher_hidden, weights, form)
-    return jax.tree.map(jnp.sum, jax.lax.map(visit, chunks))
-
-
-def _forward(
-    hidden: jax.Array,
-    table: jax.Array,
-    teacher_hidden: jax.Array,
-    teacher_table: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array,
-    temperature: jax.Array,
-    form: Form,
-    goal: Goal,
-) -> tuple[tuple[jax.Array, Parts], tuple[jax.Array, ...]]:
-    def visit(
-        d_table: jax.Array, tokens: tuple[Chunk, jax.Array]
-    ) -> tuple[jax.Array, tuple[jax.Array, Parts, jax.Array]]:
-        chunk, followed = jax.lax.optimization_barrier(tokens)
-        teaching = _Teaching(followed, teacher_table, temperature)
-        total, parts, logits, gradient = _judged(chunk, table, teaching, form, goal)
-        d_logits = through_cap(gradient, logits, form)
-        d_table, d_hidden = d_chunk(d_table, d_logits, d_logits, chunk, table, form)
-        return d_table, (total, parts, d_hidden)
-
-    shape = table.shape[::-1] if form.transpose_gradients else table.shape
-    nothing = vary_like(jnp.zeros(shape, jnp.float32), hidden, table, teacher_hidden, targets, weights)
-    chunks = cut(hidden, targets, weights, form), cut_hidden(teacher_hidden, weights, form)
-    d_table, (totals, parts, d_hidden) = jax.lax.scan(visit, nothing, chunks)
-    d_hidden = d_hidden.reshape(-1, hidden.shape[-1])[: targets.size].reshape(hidden.shape)
-    d_table = (d_table.T if form.transpose_gradients else d_table).astype(table.dtype)
-    return jax.tree.map(jnp.sum, (totals, parts)), (hidden, table, d_hidden, d_table)
-
-
-def _backward(
-    form: Form, goal: Goal, kept: tuple[jax.Array, ...], d_outputs: tuple[jax.Array, Parts]
-) -> tuple[jax.Array | None, ...]:
-    hidden, table, *gradients = kept
-    d_hidden, d_table = (gradient.astype(jnp.float32) * d_outputs[0] for gradient in gradients)
-    return cotangent_of(hidden, d_hidden.astype(hidden.dtype)), cotangent_of(table, d_table), *[None] * 5
-
-
-_total.defvjp(_forward, _backward)
-
-
-class _Teaching(NamedTuple):
-    hidden: jax.Array
-    """[C, H] of the teacher."""
-    table: jax.Array
-    temperature: jax.Array
-
-
-def _judged(
-    chunk: Chunk, table: jax.Array, teaching: _Teaching, form: Form, goal: Goal
-) -> tuple[jax.Array, Parts, Logits, jax.Array]:
-    """A chunk's total, its parts, its logits, and the total's gradient by them, float32 [C, V]."""
+) -> Verdict:
+    """`followed` is the teacher's hidden states [C, H]; shared are its table and T."""
     logits = logits_of(chunk, table, form)
-    student = logits.whole(form)
-    teacher = product("ch,vh->cv", teaching.hidden, teaching.table)
+    student, (teacher_table, T) = logits.whole(form), shared
+    teacher = product("ch,vh->cv", followed, teacher_table)
     if goal.teacher_softcap is not None:
         teacher = goal.teacher_softcap * jnp.tanh(teacher / goal.teacher_softcap)
-    axes = _Axes(form.vocab_axis, goal.teacher_vocab_axis)
-    T = teaching.temperature
-    found, gradient = _DIVERGENCES[goal.divergence](
-        _log_softmax(teacher / T, axes.teacher), _log_softmax(student / T, axes.student), axes, goal
+    axes = Axes(form.vocab_axis, goal.teacher_vocab_axis)
+    found, gradient = DIVERGENCES[goal.divergence](
+        log_softmax(teacher / T, axes.teacher), log_softmax(student / T, axes.student), axes, goal
     )
     scale = jnp.ones_like(T) if goal.divergence == "uld" else jnp.square(T)
     w = chunk.weights
+    their_losses = log_sum(teacher, axes.teacher) - target_logits(teacher, chunk.targets, axes.teacher)
     parts = Parts(
         ce=weighted_loss(chunk, logits, form),
         kl=jnp.sum(w * scale * found),
-        teacher=jnp.sum(w * _cross_entropy(teacher, chunk.targets, axes.teacher)),
-        agreement=jnp.sum(w * (_likeliest(student, axes.student) == _likeliest(teacher, axes.teacher))),
+        teacher=jnp.sum(w * their_losses),
+        agreement=jnp.sum(w * (likeliest(student, axes.student) == likeliest(teacher, axes.teacher))),
     )
     total = goal.alpha * parts.kl + (1 - goal.alpha) * parts.ce
     gradient *= goal.alpha * w[:, None] * (scale / T)
-    return total, parts, logits, gradient + (1 - goal.alpha) * d_weighted_loss(chunk, logits, form)
+    return Verdict(total, parts, logits, gradient + (1 - goal.alpha) * d_weighted_loss(chunk, logits, form))
 
 
-class _Axes(NamedTuple):
+class Axes(NamedTuple):
     """Mesh axes that split the vocabularies."""
 
     student: str | None
     teacher: str | None
 
 
-def _forward_kl(p: jax.Array, q: jax.Array, axes: _Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
+def _forward_kl(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
     """From logs of probabilities [C, V]: the divergence [C], and T times its gradient by the student's logits."""
     return _sum(jnp.exp(p) * (p - q), axes.student), jnp.exp(q) - jnp.exp(p)
 
 
-def _reverse_kl(p: jax.Array, q: jax.Array, axes: _Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
+def _reverse_kl(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
     found = _sum(jnp.exp(q) * (q - p), axes.student)
     return found, jnp.exp(q) * (q - p - found[:, None])
 
 
-def _jsd(p: jax.Array, q: jax.Array, axes: _Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
+def _jsd(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
     b = goal.jsd_beta
     m = jnp.logaddexp(p + jnp.log(b), q + jnp.log(1 - b))
     of_teacher, of_student = _sum(jnp.exp(p) * (p - m), axes.student), _sum(jnp.exp(q) * (q - m), axes.student)
     return b * of_teacher + (1 - b) * of_student, (1 - b) * jnp.exp(q) * (q - m - of_student[:, None])
 
 
-def _uld(p: jax.Array, q: jax.Array, axes: _Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
-    own, all_p, all_q = jnp.exp(q), _whole(jnp.exp(p), axes.teacher), _whole(jnp.exp(q), axes.student)
+def _uld(p: jax.Array, q: jax.Array, axes: Axes, goal: Goal) -> tuple[jax.Array, jax.Array]:
+    own, all_p, all_q = jnp.exp(q), whole(jnp.exp(p), axes.teacher), whole(jnp.exp(q), axes.student)
     size = max(all_p.shape[1], all_q.shape[1])
     order = jnp.argsort(-all_q, axis=1)
     difference = _filled(jnp.take_along_axis(all_q, order, axis=1), size) - _filled(-jnp.sort(-all_p, axis=1), size)
@@ -246,14 +153,20 @@ def _uld(p: jax.Array, q: jax.Array, axes: _Axes, goal: Goal) -> tuple[jax.Array
     return jnp.sum(jnp.abs(difference), axis=1), own * (signs - _sum(own * signs, axes.student)[:, None])
 
 
-_DIVERGENCES = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "jsd": _jsd, "uld": _uld}
+Compared = Callable[[jax.Array, jax.Array, Axes, Goal], tuple[jax.Array, jax.Array]]
+DIVERGENCES: dict[Divergence, Compared] = {
+    "forward_kl": _forward_kl,
+    "reverse_kl": _reverse_kl,
+    "jsd": _jsd,
+    "uld": _uld,
+}
 
 
 def _filled(x: jax.Array, size: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, size - x.shape[1])))
 
 
-def _whole(x: jax.Array, axis: str | None) -> jax.Array:
+def whole(x: jax.Array, axis: str | None) -> jax.Array:
     """[C, V] of all devices along an axis, known to be the same on each."""
     if axis is None:
         return x
@@ -269,7 +182,7 @@ def _sum(x: jax.Array, axis: str | None) -> jax.Array:
     return total if axis is None else jax.lax.psum(total, axis)
 
 
-def _log_sum(logits: jax.Array, axis: str | None) -> jax.Array:
+def log_sum(logits: jax.Array, axis: str | None) -> jax.Array:
     """[C] log of the sum of exponentials over the whole vocabulary."""
     highest = jnp.max(logits, axis=-1)
     if axis is not None:
@@ -277,8 +190,9 @@ def _log_sum(logits: jax.Array, axis: str | None) -> jax.Array:
     return highest + jnp.log(_sum(jnp.exp(logits - highest[:, None]), axis))
 
 
-def _log_softmax(logits: jax.Array, axis: str | None) -> jax.Array:
-    return logits - _log_sum(logits, axis)[:, None]
+def log_softmax(logits: jax.Array, axis: str | None) -> jax.Array:
+    """[C, V] logs of probabilities over the whole vocabulary."""
+    return logits - log_sum(logits, axis)[:, None]
 
 
 def _words(logits: jax.Array, axis: str | None) -> jax.Array:
@@ -287,12 +201,13 @@ def _words(logits: jax.Array, axis: str | None) -> jax.Array:
     return words if axis is None else words + logits.shape[1] * jax.lax.axis_index(axis)
 
 
-def _cross_entropy(logits: jax.Array, targets: jax.Array, axis: str | None) -> jax.Array:
+def target_logits(logits: jax.Array, targets: jax.Array, axis: str | None) -> jax.Array:
+    """[C] the targets' logits."""
     is_target = targets[:, None] == _words(logits, axis)
-    return _log_sum(logits, axis) - _sum(jnp.where(is_target, logits, 0.0), axis)
+    return _sum(jnp.where(is_target, logits, 0.0), axis)
 
 
-def _likeliest(logits: jax.Array, axis: str | None) -> jax.Array:
+def likeliest(logits: jax.Array, axis: str | None) -> jax.Array:
     """int32 [C] token ids; the least of several that are equally likely."""
     highest = jnp.max(logits, axis=-1, keepdims=True)
     if axis is not None:
