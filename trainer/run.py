@@ -14,6 +14,7 @@ from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.data import open_data
 from trainer.diagnosis import first_bad_layer
+from trainer.distill.beside import open_beside
 from trainer.distill.lesson import teacher_job
 from trainer.distill.load import check_tokens, fingerprint, load_teacher
 from trainer.early_stopping import EarlyStopping
@@ -100,6 +101,7 @@ class Run:
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
         self._data = self._orders.wait_for(lambda: open_data(self._job))
+        self._beside = self._orders.wait_for(lambda: open_beside(self._job, self._data))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
         self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
         if self._config.logging.eval_every and not self._evaluator.has_text:
@@ -130,6 +132,8 @@ class Run:
         """The job's teacher, if it has one: its weights on the mesh, and its kernel checked like the student's."""
         self._teacher: tuple[Params, ...] = ()
         self._taught_by: dict[str, Any] = {}
+        if (cache := self._job.teacher_cache) is not None:
+            self._taught_by = cache.model_dump(mode="json") | {"fingerprint": cache.teacher_fingerprint}
         if self._job.teacher is None:
             return
         if unsure := check_tokens(self._job, self._data.tokenizer):
@@ -186,7 +190,11 @@ class Run:
         return put_batch(batch, self._mesh)
 
     def _fetch(self, step: int) -> Batch:
-        return self._put(self._data.batch(step))
+        ids = self._data.window_ids(step)
+        batch = self._data.rows(ids)
+        if self._beside is not None:
+            batch = batch._replace(lesson=self._beside(ids, batch))
+        return self._put(batch)
 
     def _take_step(self) -> None:
         batch, waited = self._batches.take()

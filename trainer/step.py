@@ -18,8 +18,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from trainer.batch import Batch
+from trainer.distill.cached_lesson import CachedLesson
 from trainer.distill.lesson import Lesson, teacher_job, temperature_at
-from trainer.gradients import Sums, make_gradients, make_summed_loss
+from trainer.gradients import Sums, TaughtLoss, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
 from trainer.mesh import Sharding, batch_sharding, replicated
 from trainer.model import Params
@@ -68,12 +69,13 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
     """
     optimizer = make_optimizer(job.effective.training, describe_trained(job).matrices())
     schedule = learning_rate(job.effective.training)
-    gradients_of = make_gradients(job, mesh, None if job.teacher is None else Lesson(job, mesh))
+    gradients_of = make_gradients(job, mesh, _lesson(job, mesh))
     _, dropout_key = seed_keys(job.effective.run.seed)
 
     def taught(state: TrainState, teacher: tuple[Params, ...]) -> tuple[Any, ...]:
         section, max_steps = job.effective.distillation, job.effective.training.max_steps
-        return (*teacher, temperature_at(section, state.step, max_steps)) if teacher and section else ()
+        learns = bool(teacher) or job.teacher_cache is not None
+        return (*teacher, temperature_at(section, state.step, max_steps)) if learns and section else ()
 
     def step(state: TrainState, batch: Batch, *teacher: Params) -> tuple[TrainState, StepMetrics]:
         key = jax.random.bits(jax.random.fold_in(dropout_key, state.step), (2,))
@@ -98,6 +100,12 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
 
     shardings = state_shardings(job, mesh)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+
+
+def _lesson(job: ResolvedJob, mesh: Mesh) -> TaughtLoss | None:
+    if job.teacher_cache is not None:
+        return CachedLesson(job, mesh)
+    return None if job.teacher is None else Lesson(job, mesh)
 
 
 def make_eval_step(job: ResolvedJob, mesh: Mesh) -> EvalStep:
@@ -147,7 +155,26 @@ def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
     place = batch_sharding(mesh)
     whole, share = (jax.ShapeDtypeStruct(shape, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
     ids, weights = cast(jax.Array, whole), cast(jax.Array, share)
-    return Batch(ids, ids, ids, weights)
+    return Batch(ids, ids, ids, weights, _abstract_lesson(job, mesh))
+
+
+def _abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, jax.Array]:
+    """What of a cached teacher lies beside the tokens."""
+    if job.teacher_cache is None:
+        return {}
+    tokens = job.batch.sequences_per_step, job.effective.model.max_seq_len
+    kept = *tokens, job.teacher_cache.top_k
+    fields: dict[str, tuple[tuple[int, ...], Any]] = {
+        "ids": (kept, jnp.int32),
+        "log_probs": (kept, jnp.float16),
+        "rest": (tokens, jnp.float32),
+        "target": (tokens, jnp.float32),
+    }
+    place = batch_sharding(mesh)
+    return {
+        name: cast(jax.Array, jax.ShapeDtypeStruct(shape, dtype, sharding=place))
+        for name, (shape, dtype) in fields.items()
+    }
 
 
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:

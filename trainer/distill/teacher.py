@@ -10,10 +10,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainer.distill.cached import find_cache
 from trainer.errors import UserError
 from trainer.huggingface.load import read_source
 from vishwamai.contract.config import DistillationSection, ModelSection
 from vishwamai.contract.resolution.attention import AttentionWork, attention_choice
+from vishwamai.contract.resolution.cache import writes_cache
 from vishwamai.contract.resolution.lowering import in_bytes
 from vishwamai.contract.resolution.memory import Work, estimate
 from vishwamai.contract.resolved import Decision, ResolvedJob, Teacher
@@ -25,7 +27,7 @@ _MOST_DEVICES = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a teacher's weights are; a run's job says what they are."""
 
     folder: Path
@@ -35,7 +37,7 @@ class _Place:
 
 
 def find_teacher(job: ResolvedJob) -> ResolvedJob:
-    """The job with its teacher, and with decisions about what is followed; the same job if it has none.
+    """The job with its teacher or its cache, and with decisions about what is followed; the same job if it has none.
 
     Raises UserError: no such teacher, not a model that is supported, layers that do not exist, a mesh that cannot
     split it, or devices too small for it.
@@ -43,7 +45,9 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
     section = job.effective.distillation
     if section is None:
         return job
-    place = _place(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
+    if section.teacher_cache and not writes_cache(job.effective):
+        return find_cache(job, section.teacher_cache)
+    place = place_of(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
     model = _as_taught(place.model, job)
     _check_split(model, job)
     layers = layer_pairs(section, job.effective.model.num_layers, model.num_layers)
@@ -91,7 +95,8 @@ def layer_pairs(section: DistillationSection, student: int, teacher: int) -> lis
     return pairs
 
 
-def _place(folder: Path, window: int) -> _Place:
+def place_of(folder: Path, window: int) -> Place:
+    """What is in a teacher's folder. Raises UserError when it is no model that this release knows."""
     if not folder.is_dir():
         raise UserError(f"{_SETTING} {str(folder)!r} is not a folder: name one that holds a checkpoint or a run")
     for output, step in _runs_above(folder):
@@ -102,7 +107,7 @@ def _place(folder: Path, window: int) -> _Place:
             f"{_SETTING} {str(folder)!r} holds neither a Hugging Face config.json nor the resolved.json of a run"
         )
     try:
-        return _Place(folder, read_source(folder, window).model)
+        return Place(folder, read_source(folder, window).model)
     except UserError as error:
         raise UserError(f"{_SETTING}: {error}") from error
 
@@ -115,7 +120,7 @@ def _runs_above(folder: Path) -> Iterator[tuple[Path, int | None]]:
         yield folder.parent.parent, int(folder.name)
 
 
-def _of_run(output: Path, step: int | None) -> _Place:
+def _of_run(output: Path, step: int | None) -> Place:
     path = output / "resolved.json"
     try:
         run = ResolvedJob.model_validate_json(path.read_bytes())
@@ -123,7 +128,7 @@ def _of_run(output: Path, step: int | None) -> _Place:
         raise UserError(f"{_SETTING}: {str(path)!r} is not a resolved job: {error}") from error
     except OSError as error:
         raise UserError(f"{_SETTING}: cannot read {str(path)!r}: {error.strerror}") from error
-    return _Place(output, run.effective.model, run, step)
+    return Place(output, run.effective.model, run, step)
 
 
 def _as_taught(model: ModelSection, job: ResolvedJob) -> ModelSection:
@@ -189,6 +194,8 @@ def _check_memory(job: ResolvedJob) -> None:
     need = estimate(work)
     if job.hardware.platform != "tpu" or need.fits:
         return
+    if writes_cache(job.effective) and need.teacher <= need.available:
+        return  # there is no student beside it
     alone = estimate(replace(work, teacher=None))
     wider = _larger_mesh(work)
     larger = f"a mesh of {wider} would do" if wider else "no mesh would do by splitting weights alone"

@@ -49,7 +49,7 @@ def test_who_keeps_every_word_has_the_online_loss(divergence, with_rest):
 
 
 def from_whole_logits(case, k, T, goal, with_rest):
-    """The total and its gradients in plain JAX: all logits at once, sorted, merged where they are beyond the k first."""
+    """Total and gradients in plain JAX: all logits at once, sorted, and merged beyond the k first."""
     teacher = jax.nn.log_softmax(case["teacher_hidden"] @ case["teacher_table"].T)
     order = jnp.argsort(-teacher, axis=-1)
 
