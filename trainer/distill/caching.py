@@ -43,6 +43,8 @@ from vishwamai.contract.resolved import ResolvedJob
 _LOG = logging.getLogger(__name__)
 _FILE_BYTES = 64 << 20
 """About the size of a file, which is what a killed writer loses at most."""
+_TOLD_EVERY = 10.0
+"""Seconds between two words about how far it is, unless a file is done."""
 _LEAST = -65504.0
 """The least float16."""
 
@@ -149,8 +151,11 @@ class Caching:
         try:
             for found in self._found():
                 waiting.append(found)
-                if sum(len(windows) for windows, _ in waiting) >= rows or self._orders.take_save():
+                unsaved = sum(len(windows) for windows, _ in waiting)
+                if unsaved >= rows or self._orders.take_save():
                     self._commit(waiting)
+                elif time.perf_counter() - self._told_at > _TOLD_EVERY:
+                    self._tell(unsaved)
                 self._orders.check()
         except Ordered:
             if self._orders.end is not None and self._orders.end.save:
@@ -199,12 +204,15 @@ class Caching:
         self._kept += len(windows)
         self._tell()
 
-    def _tell(self) -> None:
-        """How far it is, as a step of the training that the cache is for."""
+    def _tell(self, unsaved: int = 0) -> None:
+        """How far it is: what is kept, as a step of the training that the cache is for, and `unsaved` windows more."""
+        self._told_at = time.perf_counter()
         self.step = self._job.effective.training.max_steps * self._kept // self._wanted
-        done, seconds = self._kept - (self._wanted - len(self._missing)), time.perf_counter() - self._began
-        left = f", {duration(seconds / done * (self._wanted - self._kept))} left" if done else ""
-        self._reporter.phase("caching", self.step, f"{self._kept:,} of {self._wanted:,} windows are cached{left}")
+        before = self._wanted - len(self._missing)
+        done, seconds = self._kept + unsaved - before, self._told_at - self._began
+        left = f", {duration(seconds / done * (self._wanted - before - done))} left" if done else ""
+        more = f" and {unsaved:,} computed" if unsaved else ""
+        self._reporter.phase("caching", self.step, f"{self._kept:,} of {self._wanted:,} windows are cached{more}{left}")
 
 
 def make_finder(job: ResolvedJob, mesh: Mesh, k: int) -> jax.stages.Wrapped:
