@@ -84,6 +84,7 @@ def test_a_student_of_a_cache_of_all_words_is_a_student_of_the_teacher(teacher, 
 
 def as_written(folder):
     manifest = read_manifest(folder)
+    assert manifest is not None
     check_files(folder, manifest, contents=True)
     numbers = np.concatenate(window_numbers(folder, manifest))
     records = np.concatenate([open_records(folder, number) for number in range(len(manifest.files))])
@@ -128,6 +129,12 @@ def test_a_writer_that_was_stopped_or_killed_goes_on_and_a_longer_training_adds(
     assert third.finished.message == f"Nothing to do: all 28 windows are in {cache} already."
 
 
+def beside(reader, data):
+    found = open_beside(reader, data)
+    assert found is not None
+    return found
+
+
 def test_any_mesh_writes_the_same_and_learns_the_same(teacher, cache, course, tmp_path):
     def on_mesh(kind, section=None):
         found = find_teacher(job(tmp_path, teacher, kind, cache=cache, section=section))
@@ -138,7 +145,7 @@ def test_any_mesh_writes_the_same_and_learns_the_same(teacher, cache, course, tm
     data, mesh = open_data(reader), make_mesh(reader)
     ids = data.window_ids(1)
     batch = data.rows(ids)
-    lesson = open_beside(reader, data)(ids, batch)
+    lesson = beside(reader, data)(ids, batch)
     step = make_train_step(reader, mesh)
     _, metrics = step(init_state(reader, mesh), put_batch(batch._replace(lesson=lesson), mesh))
     for name in ("loss", "grad_norm"):  # the same float32 terms in another order
@@ -151,7 +158,7 @@ def test_any_mesh_writes_the_same_and_learns_the_same(teacher, cache, course, tm
     np.testing.assert_allclose(kept.log_probs.astype(np.float32), log_probs, rtol=2e-3)  # float16
     np.testing.assert_allclose(kept.target, lesson["target"], rtol=1e-5)
     # What is kept and not read counts as not kept.
-    fewer = open_beside(on_mesh("train", {"cache_top_k": 3}), data)(ids, batch)
+    fewer = beside(on_mesh("train", {"cache_top_k": 3}), data)(ids, batch)
     np.testing.assert_array_equal(fewer["ids"], lesson["ids"][..., :3])
     np.testing.assert_allclose(fewer["rest"], kept.rest, atol=3e-3)  # logs of sums of float16 numbers
 
@@ -244,7 +251,7 @@ def test_a_damaged_cache_is_refused_before_the_first_step(teacher, cache, tmp_pa
 
 def test_a_disk_without_room_is_said_before_anything_is_computed(teacher, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("trainer.distill.caching.shutil.disk_usage", lambda _: usage._replace(free=1000))
     seen = Observer()
     wanted = job(tmp_path, teacher, "cache_teacher", section={"cache_top_k": 64})
     assert live(wanted, tmp_path / "out", seen) == 2
