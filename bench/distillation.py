@@ -111,7 +111,7 @@ def _job(
     if teacher is not None:
         document["distillation"] = SECTION | {"teacher_model": str(teacher)}
     if cache is not None:
-        document["distillation"] |= {"teacher_cache": str(cache), "cache_top_k": TOP_K}
+        document["distillation"] |= {"cache": str(cache), "cache_top_k": TOP_K}
     return resolve(check_config(document), SiteDefaults(platform="cpu"))
 
 

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from trainer.errors import UserError
 from vishwamai.contract.base import Value
 
-SETTING = "distillation.teacher_cache"
+SETTING = "distillation.cache"
 MANIFEST = "cache.json"
 Fact = int | str | None
 _READERS = 8

@@ -29,7 +29,7 @@ def find_cache(job: ResolvedJob, name: str) -> ResolvedJob:
     windows = sum(one.windows for one in manifest.files)
     why = f"{windows:,} windows of a teacher with fingerprint {manifest.facts['teacher']}, in place of the teacher"
     decided = [
-        Decision(setting=SETTING, requested=section.teacher_cache, effective=name, why=why),
+        Decision(setting=SETTING, requested=section.cache, effective=name, why=why),
         Decision(
             setting="distillation.cache_top_k",
             requested=section.cache_top_k,

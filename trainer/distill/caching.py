@@ -53,13 +53,13 @@ class Caching:
     """Writes the cache of a job to its end, going on from what is there."""
 
     def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders) -> None:
-        """`output` gets nothing: distillation.teacher_cache says where the cache is."""
+        """`output` gets nothing: distillation.cache says where the cache is."""
         self._job, self._reporter, self._orders = job, reporter, orders
         section = job.effective.distillation
         assert section is not None
-        assert section.teacher_cache is not None
+        assert section.cache is not None
         assert section.cache_top_k is not None
-        self._folder, self._top_k = Path(section.teacher_cache).expanduser(), section.cache_top_k
+        self._folder, self._top_k = Path(section.cache).expanduser(), section.cache_top_k
         self._wanted = self._kept = 0
         self.step = 0
         """Steps of the training whose windows are kept, as a share of all."""

@@ -45,8 +45,8 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
     section = job.effective.distillation
     if section is None:
         return job
-    if section.teacher_cache and not writes_cache(job.effective):
-        return find_cache(job, section.teacher_cache)
+    if section.cache and not writes_cache(job.effective):
+        return find_cache(job, section.cache)
     place = place_of(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
     model = _as_taught(place.model, job)
     _check_split(model, job)

@@ -266,17 +266,17 @@ def student_layers(asked: Asked) -> Iterator[Contradiction]:
 
 def cached_teacher(asked: Asked) -> Iterator[Contradiction]:
     """Who writes a cache says of whom and where, and hidden states are in none."""
-    section, cache, kind = asked.config.distillation, "distillation.teacher_cache", "run.kind"
+    section, cache, kind = asked.config.distillation, "distillation.cache", "run.kind"
     if asked.get(kind) == "cache_teacher" and cache not in asked:
-        message = "run.kind is cache_teacher, and distillation.teacher_cache names no folder to write to"
-        yield _clash(asked, (kind, cache), message, "train", "give distillation.teacher_cache and teacher_model")
+        message = "run.kind is cache_teacher, and distillation.cache names no folder to write to"
+        yield _clash(asked, (kind, cache), message, "train", "give distillation.cache and teacher_model")
     if section is None or cache not in asked:
         return
     hidden = "use_intermediate_distillation", "intermediate_layer_mapping", "hidden_loss", "hidden_weight"
     names = [f"distillation.{name}" for name in hidden if f"distillation.{name}" in asked]
     if names and section.use_intermediate_distillation and section.hidden_weight:
-        message = f"{names[0]} is about hidden states, and a cache, {in_quotes(section.teacher_cache)}, has none"
-        hint = "leave out distillation.teacher_cache, so that the teacher runs beside the student"
+        message = f"{names[0]} is about hidden states, and a cache, {in_quotes(section.cache)}, has none"
+        hint = "leave out distillation.cache, so that the teacher runs beside the student"
         yield _clash(asked, (names[0], cache), message, "distillation.use_intermediate_distillation false", hint)
     names = ["distillation.cache_top_k", "model.vocab_size"]
     words = asked.config.model.vocab_size

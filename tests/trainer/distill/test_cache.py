@@ -27,7 +27,7 @@ SECTION = {"alpha": 0.7, "temperature": 2.0, "final_temperature": 1.0}
 
 
 def job(folder, teacher, kind, *, steps=6, seed=0, cache=None, section=None, **sections):
-    wanted = {"teacher_model": str(teacher), "teacher_cache": str(cache or folder / "cache"), **SECTION}
+    wanted = {"teacher_model": str(teacher), "cache": str(cache or folder / "cache"), **SECTION}
     return small_job(
         folder,
         training={"max_steps": steps, "batch_size": 4},
@@ -71,7 +71,7 @@ def course(teacher, cache, tmp_path_factory):
 
 
 def test_a_student_of_a_cache_of_all_words_is_a_student_of_the_teacher(teacher, course, tmp_path):
-    online = job(tmp_path, teacher, "train", section={"teacher_cache": None, "use_intermediate_distillation": False})
+    online = job(tmp_path, teacher, "train", section={"cache": None, "use_intermediate_distillation": False})
     assert live(online, tmp_path / "out", Observer()) == 0
     assert len(course) == 6
     for ours, theirs in zip(course, steps_of(tmp_path / "out"), strict=True):
@@ -246,7 +246,7 @@ def test_a_damaged_cache_is_refused_before_the_first_step(teacher, cache, tmp_pa
     spoil(tmp_path / "spoilt", how)
     with pytest.raises(UserError, match=words) as caught:
         opened(job(tmp_path, teacher, "train", cache=tmp_path / "spoilt"))
-    assert str(caught.value).startswith("distillation.teacher_cache")
+    assert str(caught.value).startswith("distillation.cache")
 
 
 def test_a_disk_without_room_is_said_before_anything_is_computed(teacher, tmp_path, monkeypatch):

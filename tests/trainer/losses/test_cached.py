@@ -106,7 +106,7 @@ def test_the_loss_on_kept_words_is_that_of_whole_logits(divergence, with_rest):
 
 def test_what_is_kept_are_the_likeliest_words_and_what_others_leave():
     case = example(B=2, T=5, V=30, seed=3)
-    logits = np.float64(case["teacher_hidden"]) @ np.float64(case["teacher_table"]).T
+    logits = case["teacher_hidden"].astype(np.float64) @ case["teacher_table"].astype(np.float64).T
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     kept = kept_of(case, 4)
     order = np.argsort(-logs, axis=-1)[..., :4]

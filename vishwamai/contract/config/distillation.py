@@ -24,7 +24,7 @@ class DistillationSection(Section):
         None,
         description="Number format of the teacher's weights. Absent: what the step computes in.",
     )
-    teacher_cache: Location | None = Field(
+    cache: Location | None = Field(
         None,
         description="Folder of a cached teacher: run.kind cache_teacher writes it, and training reads it in place of "
         "the teacher, which is not loaded.",
@@ -33,7 +33,7 @@ class DistillationSection(Section):
         None,
         ge=1,
         le=65_536,
-        description="A token's likeliest words that teacher_cache keeps. Absent: 64 are written, and all that are "
+        description="A token's likeliest words that the cache keeps. Absent: 64 are written, and all that are "
         "there are read.",
     )
     cache_rest: Literal["one_word", "left_out"] = Field(

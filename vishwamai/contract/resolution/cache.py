@@ -14,7 +14,7 @@ from vishwamai.contract.resolution.lowering import in_bytes
 from vishwamai.contract.resolved import Batch
 
 USUAL_TOP_K = 64
-_CACHE, _TOP_K = "distillation.teacher_cache", "distillation.cache_top_k"
+_CACHE, _TOP_K = "distillation.cache", "distillation.cache_top_k"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -30,7 +30,7 @@ def writes_cache(config: TrainingConfig) -> bool:
 
 def reads_cache(draft: Draft) -> bool:
     """Whether the job learns from a cache."""
-    return draft["distillation.teacher_cache"] is not None and draft["run.kind"] == "train"
+    return draft["distillation.cache"] is not None and draft["run.kind"] == "train"
 
 
 def token_bytes(top_k: int, vocabulary: int) -> int:
@@ -44,7 +44,7 @@ def settle_cache(draft: Draft) -> list[Notice]:
     if folder is None:
         for name in ("cache_top_k", "cache_rest"):
             if f"distillation.{name}" in draft.asked:
-                draft.explain(f"distillation.{name}", draft[f"distillation.{name}"], "not used: no teacher_cache")
+                draft.explain(f"distillation.{name}", draft[f"distillation.{name}"], "not used: no cache")
         return []
     if draft["run.kind"] == "cache_teacher":
         if draft[_TOP_K] is None:
@@ -59,7 +59,7 @@ def settle_cache(draft: Draft) -> list[Notice]:
     return [
         Notice(
             code="cache-address",
-            pointer="/distillation/teacher_cache",
+            pointer="/distillation/cache",
             message=message,
             fix="Mount it, and name the folder.",
             blocks_launch=True,

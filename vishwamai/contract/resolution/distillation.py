@@ -13,7 +13,7 @@ def settle_distillation(draft: Draft, site: SiteDefaults, precision: Precision) 
     if draft["distillation"] is None:
         return []
     notices = settle_cache(draft)
-    if draft["distillation.teacher_cache"] is not None and matches_layers(draft["distillation"]):
+    if draft["distillation.cache"] is not None and matches_layers(draft["distillation"]):
         why = "a cache keeps what the teacher predicts, not its hidden states"
         draft.decide("distillation.use_intermediate_distillation", False, why)
     _explain_unused(draft)
@@ -53,9 +53,9 @@ def _compare_teacher(draft: Draft, site: SiteDefaults) -> None:
     """The cache says who taught; a teacher that can be found is only compared with that."""
     teacher: str = draft[_TEACHER]
     if folder := site.teachers.get(teacher):
-        draft.decide(_TEACHER, folder, f"where this site keeps {teacher}; not loaded, since teacher_cache is read")
+        draft.decide(_TEACHER, folder, f"where this site keeps {teacher}; not loaded, since a cache is read")
     elif _TEACHER in draft.asked:
-        draft.explain(_TEACHER, teacher, "not loaded, since teacher_cache is read; compared with it where it is found")
+        draft.explain(_TEACHER, teacher, "not loaded, since a cache is read; compared with it where it is found")
     name = "distillation.teacher_dtype"
     if name in draft.asked:
         draft.explain(name, draft[name], "not used: no teacher is loaded")
