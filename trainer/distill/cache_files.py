@@ -30,6 +30,8 @@ SETTING = "distillation.cache"
 MANIFEST = "cache.json"
 Fact = int | str | None
 _READERS = 8
+_NEEDED = {"top_k", "vocab_size", "window_length", "teacher"}
+_ELSEWHERE = "write the cache into another folder"
 
 
 class CacheFile(Value):
@@ -69,14 +71,16 @@ def read_manifest(folder: Path) -> Manifest | None:
     """A folder's manifest; None when there is none. Raises UserError when it is damaged or cannot be read."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        found = Manifest.model_validate_json(path.read_bytes())
+        if missing := _NEEDED - found.facts.keys():
+            raise UserError(f"{SETTING}: {str(path)!r} says nothing of {', '.join(sorted(missing))}: {_ELSEWHERE}")
+        return found
     except FileNotFoundError:
         return None
     except ValidationError as error:
         wrong = error.errors()[0]
         raise UserError(
-            f"{SETTING}: {str(path)!r} is no manifest of this release ({wrong['loc']}: {wrong['msg']}): write the "
-            "cache into another folder"
+            f"{SETTING}: {str(path)!r} is no manifest of this release ({wrong['loc']}: {wrong['msg']}): {_ELSEWHERE}"
         ) from error
     except OSError as error:
         raise UserError(f"{SETTING} {str(folder)!r} cannot be read: {error.strerror}") from error

@@ -86,7 +86,6 @@ class Caching:
         teacher = job.teacher.model_copy(update={"attention": checked.execution.attention})
         self._job = job = job.model_copy(update={"teacher": teacher})
         self._data: TrainingData = self._orders.wait_for(lambda: open_data(job))
-        check_words(job)
         if unsure := check_tokens(job, self._data.tokenizer):
             _LOG.warning("%s", unsure)
         facts = self._facts()
@@ -242,15 +241,3 @@ def make_finder(job: ResolvedJob, mesh: Mesh, k: int) -> jax.stages.Wrapped:
         return found._replace(log_probs=jnp.maximum(found.log_probs, _LEAST).astype(jnp.float16))
 
     return jax.jit(stored, out_shardings=replicated(mesh))
-
-
-def check_words(job: ResolvedJob) -> None:
-    """Raises UserError when the teacher has not the student's words: a cache compares word by word."""
-    teacher, words = job.teacher, job.effective.model.vocab_size
-    assert teacher is not None
-    if teacher.model.vocab_size != words:
-        raise UserError(
-            f"distillation.teacher_model: the teacher has {teacher.model.vocab_size} words and model.vocab_size is "
-            f"{words}; a cache compares word by word: set model.vocab_size to the teacher's, or leave out "
-            f"{SETTING}, so that it runs beside the student"
-        )

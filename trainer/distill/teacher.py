@@ -50,6 +50,8 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
     place = place_of(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
     model = _as_taught(place.model, job)
     _check_split(model, job)
+    if writes_cache(job.effective):
+        _check_words(model, job)
     layers = layer_pairs(section, job.effective.model.num_layers, model.num_layers)
     teacher = Teacher(
         kind="huggingface" if place.run is None else "run",
@@ -153,6 +155,17 @@ def _attention_work(job: ResolvedJob, model: ModelSection) -> AttentionWork:
         dropout_rate=0.0,
         sequence_parts=job.mesh.sequence,
     )
+
+
+def _check_words(model: ModelSection, job: ResolvedJob) -> None:
+    """Raises UserError when a teacher has fewer words than its student: a cache compares word by word."""
+    words = job.effective.model.vocab_size
+    if model.vocab_size < words:
+        raise UserError(
+            f"{_SETTING}: the teacher has {model.vocab_size} words and model.vocab_size is {words}, and a cache "
+            "compares word by word: set model.vocab_size to the teacher's, or leave out distillation.cache, so that the teacher "
+            "runs beside the student"
+        )
 
 
 def _check_split(model: ModelSection, job: ResolvedJob) -> None:

@@ -19,7 +19,7 @@ from trainer.distill.load import load_teacher
 from trainer.distill.teacher import find_teacher
 from trainer.errors import UserError
 from trainer.mesh import make_mesh
-from trainer.step import init_state, make_train_step, put_batch
+from trainer.step import abstract_batch, init_state, make_train_step, put_batch
 from vishwamai.contract.resolved import Mesh
 from vishwamai.contract.states import Cause
 
@@ -146,10 +146,15 @@ def test_any_mesh_writes_the_same_and_learns_the_same(teacher, cache, course, tm
     ids = data.window_ids(1)
     batch = data.rows(ids)
     lesson = beside(reader, data)(ids, batch)
-    step = make_train_step(reader, mesh)
-    _, metrics = step(init_state(reader, mesh), put_batch(batch._replace(lesson=lesson), mesh))
+    step, placed = make_train_step(reader, mesh), put_batch(batch._replace(lesson=lesson), mesh)
+    _, metrics = step(init_state(reader, mesh), placed)
     for name in ("loss", "grad_norm"):  # the same float32 terms in another order
         np.testing.assert_allclose(getattr(metrics, name), course[0][name], rtol=1e-4)
+
+    def shape(x):
+        return x.shape, x.dtype, x.sharding
+
+    assert jax.tree.map(shape, abstract_batch(reader, mesh)) == jax.tree.map(shape, placed)  # what a plan compiles
 
     writer = on_mesh("cache_teacher")
     kept = caching.make_finder(writer, mesh, 3)(load_teacher(writer, mesh), put_batch(batch, mesh))
@@ -221,6 +226,8 @@ def spoil(folder, how):
             (folder / "cache.json").unlink()
         case "not a manifest":
             (folder / "cache.json").write_text("{}")
+        case "empty":
+            (folder / "cache.json").write_text('{"facts": {"top_k": 3}}')
         case "cut off":
             os.truncate(folder / "000000.npy", 1000)
         case "gone":
@@ -236,6 +243,7 @@ def spoil(folder, how):
     [
         ("no manifest", r"holds no cache: write it first, with this config and run\.kind cache_teacher"),
         ("not a manifest", r"cache\.json' is no manifest of this release"),
+        ("empty", r"cache\.json' says nothing of teacher, vocab_size, window_length: write the cache into another"),
         ("cut off", r"000000\.npy has 1,000 bytes instead of 798,\d+: delete .* and write the cache again"),
         ("gone", r"000000\.windows\.npy cannot be read \(No such file"),
         ("changed", r"the content of 000000\.npy has changed"),
@@ -247,6 +255,13 @@ def test_a_damaged_cache_is_refused_before_the_first_step(teacher, cache, tmp_pa
     with pytest.raises(UserError, match=words) as caught:
         opened(job(tmp_path, teacher, "train", cache=tmp_path / "spoilt"))
     assert str(caught.value).startswith("distillation.cache")
+
+
+def test_a_teacher_of_fewer_words_is_not_cached(teacher, tmp_path):
+    with pytest.raises(
+        UserError, match=r"the teacher has 258 words and model\.vocab_size is 300, and a cache compares"
+    ):
+        find_teacher(job(tmp_path, teacher, "cache_teacher", model={"vocab_size": 300}))
 
 
 def test_a_disk_without_room_is_said_before_anything_is_computed(teacher, tmp_path, monkeypatch):
