@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 
+import jax
 import numpy as np
 import pytest
 
