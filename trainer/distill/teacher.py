@@ -163,8 +163,8 @@ def _check_words(model: ModelSection, job: ResolvedJob) -> None:
     if model.vocab_size < words:
         raise UserError(
             f"{_SETTING}: the teacher has {model.vocab_size} words and model.vocab_size is {words}, and a cache "
-            "compares word by word: set model.vocab_size to the teacher's, or leave out distillation.cache, so that the "
-            "teacher runs beside the student"
+            "compares word by word: set model.vocab_size to the teacher's, or leave out distillation.cache, so that "
+            "the teacher runs beside the student"
         )
 
 
