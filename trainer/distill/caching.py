@@ -218,7 +218,7 @@ def make_finder(job: ResolvedJob, mesh: Mesh, k: int) -> jax.stages.Wrapped:
     """The jitted (teacher's parameters, batch) -> its TopWords as they are stored, the same on every device."""
     teacher = job.teacher
     assert teacher is not None
-    device = OneDevice(teacher_job(job), mesh)
+    device = OneDevice(teacher_job(job), mesh, teacher.eight_bit)
 
     def find(params: Params, batch: Batch) -> TopWords:
         decoder = device.decoder(device.whole(params))

@@ -94,13 +94,19 @@ def as_written(folder):
 
 
 def test_a_writer_that_was_stopped_or_killed_goes_on_and_a_longer_training_adds(teacher, tmp_path, monkeypatch):
-    whole = job(tmp_path, teacher, "cache_teacher", cache=tmp_path / "whole", section={"cache_top_k": 4})
+    whole = job(
+        tmp_path,
+        teacher,
+        "cache_teacher",
+        cache=tmp_path / "whole",
+        section={"cache_top_k": 4, "teacher_dtype": "int8"},
+    )
     assert live(whole, tmp_path / "out", Observer()) == 0
     windows, records = as_written(tmp_path / "whole")
     assert len(windows) == 24
 
     monkeypatch.setattr(caching, "_FILE_BYTES", 1)  # a file for every pass of four windows
-    again = job(tmp_path, teacher, "cache_teacher", section={"cache_top_k": 4})
+    again = job(tmp_path, teacher, "cache_teacher", section={"cache_top_k": 4, "teacher_dtype": "int8"})
     first = Observer(
         lambda event: event.kind == "phase" and event.phase == "caching" and event.step == 2,
         lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -122,7 +128,7 @@ def test_a_writer_that_was_stopped_or_killed_goes_on_and_a_longer_training_adds(
     np.testing.assert_array_equal(found[0], windows)
     np.testing.assert_array_equal(found[1], records)
 
-    longer = job(tmp_path, teacher, "cache_teacher", steps=7, section={"cache_top_k": 4})
+    longer = job(tmp_path, teacher, "cache_teacher", steps=7, section={"cache_top_k": 4, "teacher_dtype": "int8"})
     assert live(longer, tmp_path / "out", Observer(), attempt=3) == 0
     assert len(as_written(cache)[0]) == 28
     third = Observer()
