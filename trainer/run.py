@@ -102,7 +102,6 @@ class Run:
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
         self._data = self._orders.wait_for(lambda: open_data(self._job))
-        self._beside = self._orders.wait_for(lambda: open_beside(self._job, self._data))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
         self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
         if self._config.logging.eval_every and not self._evaluator.has_text:
@@ -133,6 +132,7 @@ class Run:
         """The job's teacher, if it has one: its weights on the mesh, and its kernel checked like the student's."""
         self._teacher: tuple[Params, ...] = ()
         self._taught_by: dict[str, Any] = {}
+        self._beside = self._orders.wait_for(lambda: open_beside(self._job, self._data))
         if (cache := self._job.teacher_cache) is not None:
             self._taught_by = cache.model_dump(mode="json") | {"fingerprint": cache.teacher_fingerprint}
         if self._job.teacher is None:

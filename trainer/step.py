@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from trainer.batch import Batch
-from trainer.distill.cached_lesson import CachedLesson
+from trainer.distill.cached_lesson import CachedLesson, abstract_kept
 from trainer.distill.lesson import Lesson, temperature_at
 from trainer.gradients import Sums, TaughtLoss, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
@@ -155,26 +155,7 @@ def abstract_batch(job: ResolvedJob, mesh: Mesh) -> Batch:
     place = batch_sharding(mesh)
     whole, share = (jax.ShapeDtypeStruct(shape, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
     ids, weights = cast(jax.Array, whole), cast(jax.Array, share)
-    return Batch(ids, ids, ids, weights, _abstract_lesson(job, mesh))
-
-
-def _abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, jax.Array]:
-    """What of a cached teacher lies beside the tokens."""
-    if job.teacher_cache is None:
-        return {}
-    tokens = job.batch.sequences_per_step, job.effective.model.max_seq_len
-    kept = *tokens, job.teacher_cache.top_k
-    fields: dict[str, tuple[tuple[int, ...], Any]] = {
-        "ids": (kept, jnp.int32),
-        "log_probs": (kept, jnp.float16),
-        "rest": (tokens, jnp.float32),
-        "target": (tokens, jnp.float32),
-    }
-    place = batch_sharding(mesh)
-    return {
-        name: cast(jax.Array, jax.ShapeDtypeStruct(shape, dtype, sharding=place))
-        for name, (shape, dtype) in fields.items()
-    }
+    return Batch(ids, ids, ids, weights, abstract_kept(job, mesh))
 
 
 def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:

@@ -5,7 +5,7 @@
 What the teacher said of each token comes with the batch; T goes as beside a teacher, see lesson.py.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from trainer.batch import Batch
 from trainer.gradients import OneDevice, StepSums
 from trainer.losses import CachedGoal, Goal, Output, TopWords, cached_distillation
+from trainer.mesh import batch_sharding
 from trainer.model import Params
 from vishwamai.contract.resolved import ResolvedJob
 
@@ -58,3 +59,22 @@ class CachedLesson:
         )
         told = {"ce": parts.ce, "kl": parts.kl, "teacher_loss": parts.teacher, "agreement": parts.agreement}
         return StepSums(total, jnp.sum(counted), told)
+
+
+def abstract_kept(job: ResolvedJob, mesh: Mesh) -> dict[str, jax.Array]:
+    """What of a cached teacher lies beside a step's tokens, as jax.ShapeDtypeStruct with shardings; else nothing."""
+    if job.teacher_cache is None:
+        return {}
+    tokens = job.batch.sequences_per_step, job.effective.model.max_seq_len
+    kept = *tokens, job.teacher_cache.top_k
+    fields: dict[str, tuple[tuple[int, ...], Any]] = {
+        "ids": (kept, jnp.int32),
+        "log_probs": (kept, jnp.float16),
+        "rest": (tokens, jnp.float32),
+        "target": (tokens, jnp.float32),
+    }
+    place = batch_sharding(mesh)
+    return {
+        name: cast(jax.Array, jax.ShapeDtypeStruct(shape, dtype, sharding=place))
+        for name, (shape, dtype) in fields.items()
+    }
