@@ -1,7 +1,8 @@
 """What a teacher is worth at equal student tokens, and what it costs: `python -m bench.distillation [TEACHER_RUN]`.
 
 A small student learns the demo corpus alone, and beside a larger teacher trained on the same text; same seed, same
-batches, same learning rate. Three seeds, all shown. Without an argument the teacher is trained first.
+batches, same learning rate; and from a cache of that teacher's likeliest words. Three seeds, all shown. Without an
+argument the teacher is trained first.
 """
 
 import logging
@@ -21,6 +22,7 @@ from jax.sharding import PartitionSpec
 
 from trainer.attempt import Attempt
 from trainer.batch import Batch
+from trainer.distill.caching import make_finder
 from trainer.distill.lesson import teacher_job
 from trainer.distill.load import load_teacher
 from trainer.distill.teacher import find_teacher
@@ -33,13 +35,14 @@ from vishwamai.contract.environment import TrainerEnvironment
 from vishwamai.contract.load import check_config
 from vishwamai.contract.reports import AnyEvent, EvalEvent
 from vishwamai.contract.resolve import resolve
-from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
+from vishwamai.contract.resolved import ResolvedJob, SiteDefaults, TeacherCache
 
 SEEDS = (0, 1, 2)
 STEPS, TEACHER_STEPS = 300, 600
 ROUNDS = 9
 STUDENT = {"hidden_dim": 32, "num_layers": 2, "num_heads": 2, "head_dim": 16, "mlp_dim": 128}
 TEACHER = {"hidden_dim": 128, "num_layers": 3, "num_heads": 4, "head_dim": 32, "mlp_dim": 512}
+TOP_K = 16
 SECTION: dict[str, Any] = {"alpha": 0.9, "temperature": 1.0, "use_intermediate_distillation": False}
 
 
@@ -60,7 +63,7 @@ def main(arguments: list[str]) -> None:
         teacher = Path(arguments[0]) if arguments else Path(folder) / "teacher"
         if not arguments:
             print(f"teacher: eval loss {train(_job(TEACHER, TEACHER_STEPS, 0, 3e-3), teacher):.4f}", flush=True)
-        print(f"student alone and beside the teacher, {STEPS} steps each, {SECTION}")
+        print(f"student alone, beside the teacher and from {TOP_K} words a token, {STEPS} steps each, {SECTION}")
         gains = [_compare(Path(folder), teacher, seed) for seed in SEEDS]
         print(f"mean {statistics.mean(gains):+.2%}", flush=True)
         _costs(teacher)
@@ -69,13 +72,31 @@ def main(arguments: list[str]) -> None:
 def _compare(folder: Path, teacher: Path, seed: int) -> float:
     alone = train(_job(STUDENT, STEPS, seed, 6e-3), folder / f"alone-{seed}")
     taught = train(_job(STUDENT, STEPS, seed, 6e-3, teacher), folder / f"taught-{seed}")
-    print(f"seed {seed}: alone {alone:.4f}  taught {taught:.4f}  {taught / alone - 1:+.2%}", flush=True)
+    cache = folder / f"cache-{seed}"
+    train(_job(STUDENT, STEPS, seed, 6e-3, teacher, cache, kind="cache_teacher"), folder / f"caching-{seed}")
+    cached = train(_job(STUDENT, STEPS, seed, 6e-3, teacher, cache), folder / f"cached-{seed}")
+    print(
+        f"seed {seed}: alone {alone:.4f}  taught {taught:.4f}  {taught / alone - 1:+.2%}"
+        f"  cached {cached:.4f}  {cached / alone - 1:+.2%}",
+        flush=True,
+    )
     return taught / alone - 1
 
 
-def _job(model: dict[str, int], steps: int, seed: int, rate: float, teacher: Path | None = None) -> ResolvedJob:
-    sections = {} if teacher is None else {"distillation": SECTION | {"teacher_model": str(teacher)}}
-    return job_of(model, steps, seed, rate, **sections)
+def _job(
+    model: dict[str, int],
+    steps: int,
+    seed: int,
+    rate: float,
+    teacher: Path | None = None,
+    cache: Path | None = None,
+    kind: str = "train",
+) -> ResolvedJob:
+    section: dict[str, Any] = {} if teacher is None else SECTION | {"teacher_model": str(teacher)}
+    if cache is not None:
+        section |= {"cache": str(cache), "cache_top_k": TOP_K}
+    sections = {"distillation": section} if section else {}
+    return job_of(model, steps, seed, rate, run={"kind": kind}, **sections)
 
 
 def job_of(model: dict[str, int], steps: int, seed: int, rate: float, **sections: dict[str, Any]) -> ResolvedJob:
@@ -111,7 +132,7 @@ def train(job: ResolvedJob, output: Path) -> float:
 
 
 def _costs(teacher: Path) -> None:
-    """Median seconds of a step alone, of one beside the teacher, and of the teacher's layers, by turns."""
+    """Median seconds of a step alone, beside the teacher, from its cache, and of the teacher's layers, by turns."""
     job = find_teacher(_job(STUDENT, STEPS, 0, 6e-3, teacher))
     mesh = make_mesh(job)
     params = load_teacher(job, mesh)
@@ -124,6 +145,7 @@ def _costs(teacher: Path) -> None:
         "alone": _stepping(alone, batch),
         "taught": _stepping(job, batch, params),
         "teacher": _forward(job, batch, params),
+        "cached": _from_cache(job, batch, params),
     }
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(ROUNDS + 1):
@@ -149,6 +171,14 @@ def _stepping(job: ResolvedJob, batch: Batch, *teacher: Params) -> Callable[[], 
         return metrics.loss
 
     return program
+
+
+def _from_cache(job: ResolvedJob, batch: Batch, params: Params) -> Callable[[], Any]:
+    kept = make_finder(job, make_mesh(job), TOP_K)(params, batch)
+    cache = TeacherCache(folder="", top_k=TOP_K, teacher_fingerprint="")
+    return _stepping(
+        job.model_copy(update={"teacher": None, "teacher_cache": cache}), batch._replace(lesson=kept._asdict())
+    )
 
 
 def _forward(job: ResolvedJob, batch: Batch, params: Params) -> Callable[[], Any]:

@@ -3,9 +3,9 @@
 import importlib
 import logging
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack
-from types import ModuleType
+from typing import Any
 
 from trainer.devices import prepare_devices
 from trainer.distill.teacher import find_teacher
@@ -26,6 +26,7 @@ from trainer.signals import Signals
 from vishwamai.contract.environment import TrainerEnvironment
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.reports import UNDELIVERED, FinishedEvent
+from vishwamai.contract.resolution.cache import writes_cache
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import CAUSES, Cause
 
@@ -113,18 +114,21 @@ class Attempt:
         reporter.phase("starting", 0)
         try:
             # Brings jax, whose devices are chosen by now. Seconds on a quiet machine, a minute on a busy one.
-            program = self._orders.wait_for(self._load)
+            life = self._orders.wait_for(self._load)
         except Ordered as order:
             raise order.after("before it had begun") from None
-        run = program.Run(self._job, self._where.output, reporter, self._orders)
+        run = life(self._job, self._where.output, reporter, self._orders)
         try:
             return run.train()
         finally:
             self._step = run.step
 
-    def _load(self) -> ModuleType:
+    def _load(self) -> Callable[..., Any]:
+        """What makes the life that the job asks for."""
         join(self._where)
-        return importlib.import_module("trainer.run")
+        if writes_cache(self._job.effective):
+            return importlib.import_module("trainer.distill.caching").Caching
+        return importlib.import_module("trainer.run").Run
 
 
 def _told(notice: Notice) -> str:

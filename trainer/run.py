@@ -134,6 +134,8 @@ class Run:
         self._taught_by: dict[str, Any] = {}
         self._job, read = self._orders.wait_for(lambda: measured(self._job, self._data))
         self._beside = self._orders.wait_for(lambda: open_beside(self._job, self._data))
+        if (cache := self._job.teacher_cache) is not None:
+            self._taught_by = cache.model_dump(mode="json") | {"fingerprint": cache.teacher_fingerprint}
         if self._job.teacher is None:
             return
         checked, kernels = self._orders.wait_for(lambda: with_checked_kernel(teacher_job(self._job)))

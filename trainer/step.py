@@ -18,8 +18,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from trainer.batch import Batch
-from trainer.distill.cross_lesson import abstract_lesson, lesson_of
 from trainer.distill.lesson import means, temperature_at
+from trainer.distill.lessons import abstract_lesson, lesson_of
 from trainer.gradients import Sums, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
 from trainer.mesh import Sharding, batch_sharding, replicated
@@ -75,7 +75,8 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
 
     def taught(state: TrainState, teacher: tuple[Any, ...]) -> tuple[Any, ...]:
         section, max_steps = job.effective.distillation, job.effective.training.max_steps
-        return (*teacher, temperature_at(section, state.step, max_steps)) if teacher and section else ()
+        learns = bool(teacher) or job.teacher_cache is not None
+        return (*teacher, temperature_at(section, state.step, max_steps)) if learns and section else ()
 
     def step(state: TrainState, batch: Batch, *teacher: Any) -> tuple[TrainState, StepMetrics]:
         key = jax.random.bits(jax.random.fold_in(dropout_key, state.step), (2,))

@@ -31,6 +31,7 @@ from vishwamai.contract.states import JobState
 
 REPORTS_BETWEEN_THINNING = 20
 _GETTING_READY = {"starting", "restoring", "compiling"}
+_AT_WORK = {"training", "caching"}
 _NOT_RUNNING_YET = {JobState.QUEUED, JobState.PROVISIONING, JobState.STARTING, JobState.RESTARTING}
 _STEP_COLUMNS = (
     "loss",
@@ -161,23 +162,26 @@ class _Intake:
     def _phase(self, event: PhaseEvent) -> None:
         self.progress |= {"phase": event.phase, "step": event.step}
         # Evaluating, saving and training again go on all the time: where the run is, but no news for its history.
-        if event.phase in {*_GETTING_READY, "finishing"} or (event.phase == "training" and not self._has_trained):
+        if event.phase in {*_GETTING_READY, "finishing"} or (event.phase in _AT_WORK and not self._has_trained):
             self._tell(event, event.message or f"{event.phase.capitalize()} at step {event.step}.")
         if event.phase == "training":
             self._trains()
+        elif event.phase == "caching":
+            self.life["last_step"] = event.step
+            self._trains("caching", "is caching its teacher")
         elif event.phase in _GETTING_READY and self.state in _NOT_RUNNING_YET:
             reason = sentence(event.message or f"The trainer is {event.phase}.")
             self._move(JobState.STARTING, event.phase, reason)
 
-    def _trains(self) -> None:
-        """The attempt is past its start: the job runs, and what it trains from here on is its own."""
+    def _trains(self, code: str = "training", does: str = "is training") -> None:
+        """The attempt is past its start: the job runs, and what it does from here on is its own."""
         if not self._has_trained:
             resumed_from = self.life.get("resumed_from", self.attempt.resumed_from)
             self.life["first_step"] = (resumed_from or 0) + 1
         if self.state is JobState.QUEUED:  # a quick trainer reports before reconcile has noted its start
             self._move(JobState.STARTING, "starting", "The trainer is starting.")
-        if self.state in _NOT_RUNNING_YET or (self.state is JobState.RUNNING and self.code != "training"):
-            self._move(JobState.RUNNING, "training", f"Attempt {self.attempt.number} is training.")
+        if self.state in _NOT_RUNNING_YET or (self.state is JobState.RUNNING and self.code != code):
+            self._move(JobState.RUNNING, code, f"Attempt {self.attempt.number} {does}.")
 
     def _eval(self, event: EvalEvent) -> None:
         values = event.model_dump(include={"time", "loss", "perplexity", "tokens", "seconds"})

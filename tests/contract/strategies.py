@@ -31,6 +31,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "layer_pattern": st.none() | st.lists(st.sampled_from(["full", "sliding"]), min_size=1, max_size=6),
     "attention_dropout_rate": st.just(0.0) | st.floats(0.0, 1.0, exclude_max=True),
     "teacher_model": st.sampled_from(["gemma-7b", "gs://bucket/teacher", "./teacher", "/models/teacher"]),
+    "cache": st.sampled_from(["gs://bucket/cache", "./cache", "cache"]),
     "max_seq_len": st.sampled_from([2, 64, 96, 2048, 4096]) | st.integers(2, 4_194_304),
     "warmup_steps": st.integers(0, 3000) | st.integers(0, 1_000_000_000),
     "max_steps": st.integers(1, 3000) | st.integers(1, 1_000_000_000),

@@ -1,4 +1,4 @@
-"""What stands beside a batch when a teacher's side of it is made on the host: see Batch.lesson."""
+"""What lies beside a batch when a lesson needs more than the student's tokens: see Batch.lesson."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from trainer.batch import Batch
 from trainer.data.loader import TrainingData
+from trainer.distill.cached_rows import open_cached_rows
 from trainer.distill.retold import Retold
 from trainer.distill.tokens import reopen
 from vishwamai.contract.resolved import ResolvedJob
@@ -15,7 +16,9 @@ Beside = Callable[[np.ndarray, Batch], Mapping[str, np.ndarray]]
 
 
 def open_beside(job: ResolvedJob, data: TrainingData) -> Beside | None:
-    """What makes the lesson of a batch; None when the teacher sees the batch as it is, or there is none."""
+    """What makes the lesson of a batch; None when the step needs nothing beside the windows."""
+    if job.teacher_cache is not None:
+        return open_cached_rows(job, data)
     if job.teacher is None or job.teacher.tokens is None:
         return None
     retold = Retold(data.tokenizer, reopen(job, job.teacher.tokens), job.teacher.model.max_seq_len)

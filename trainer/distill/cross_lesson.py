@@ -26,15 +26,8 @@ TEACHER_INPUTS, TEACHER_SEGMENTS, PAIR = "teacher_inputs", "teacher_segments", "
 """Names in Batch.lesson."""
 
 
-def lesson_of(job: ResolvedJob, mesh: Mesh) -> Lesson | None:
-    """What the job's devices do beside its teacher, if it has one."""
-    if job.teacher is None:
-        return None
-    return Lesson(job, mesh) if job.teacher.tokens is None else CrossLesson(job, mesh)
-
-
-def abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
-    """Batch.lesson of one step as jax.ShapeDtypeStruct with shardings."""
+def abstract_retold(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
+    """What of the teacher's own tokens lies beside a step's, as jax.ShapeDtypeStruct with shardings."""
     if job.teacher is None or job.teacher.tokens is None:
         return {}
     theirs, own = job.teacher.model.max_seq_len, job.effective.model.max_seq_len

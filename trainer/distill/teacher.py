@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainer.distill.cached import find_cache
 from trainer.distill.tokens import Two, classes_for, find_two
 from trainer.errors import UserError
 from trainer.huggingface.load import read_source
 from vishwamai.contract.config import DistillationSection, ModelSection
 from vishwamai.contract.resolution.attention import AttentionWork, attention_choice
+from vishwamai.contract.resolution.cache import writes_cache
 from vishwamai.contract.resolution.lowering import in_bytes
 from vishwamai.contract.resolution.memory import Work, estimate
 from vishwamai.contract.resolved import Decision, OtherTokens, ResolvedJob, Teacher
@@ -31,7 +33,7 @@ _ROOM = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a teacher's weights are; a run's job says what they are."""
 
     folder: Path
@@ -41,7 +43,7 @@ class _Place:
 
 
 def find_teacher(job: ResolvedJob) -> ResolvedJob:
-    """The job with its teacher, and with decisions about what is followed; the same job if it has none.
+    """The job with its teacher or its cache, and with decisions about what is followed; the same job if it has none.
 
     Raises UserError: no such teacher, not a model that is supported, layers that do not exist, a mesh that cannot
     split it, or devices too small for it.
@@ -49,10 +51,14 @@ def find_teacher(job: ResolvedJob) -> ResolvedJob:
     section = job.effective.distillation
     if section is None:
         return job
-    place = _place(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
+    if section.cache and not writes_cache(job.effective):
+        return find_cache(job, section.cache)
+    place = place_of(Path(section.teacher_model).expanduser(), job.effective.model.max_seq_len)
     _check_split(place.model, job)
     two = find_two(job, place.folder, place.run, place.model.vocab_size)
     model = _as_taught(place.model, job) if two is None else _as_retold(place.model, job, two)
+    if writes_cache(job.effective):
+        _check_words(model, job, two)
     layers = layer_pairs(section, job.effective.model.num_layers, model.num_layers)
     teacher = Teacher(
         kind="huggingface" if place.run is None else "run",
@@ -113,7 +119,8 @@ def layer_pairs(section: DistillationSection, student: int, teacher: int) -> lis
     return pairs
 
 
-def _place(folder: Path, window: int) -> _Place:
+def place_of(folder: Path, window: int) -> Place:
+    """What is in a teacher's folder. Raises UserError when it is no model that this release knows."""
     if not folder.is_dir():
         raise UserError(f"{_SETTING} {str(folder)!r} is not a folder: name one that holds a checkpoint or a run")
     for output, step in _runs_above(folder):
@@ -124,7 +131,7 @@ def _place(folder: Path, window: int) -> _Place:
             f"{_SETTING} {str(folder)!r} holds neither a Hugging Face config.json nor the resolved.json of a run"
         )
     try:
-        return _Place(folder, read_source(folder, window).model)
+        return Place(folder, read_source(folder, window).model)
     except UserError as error:
         raise UserError(f"{_SETTING}: {error}") from error
 
@@ -137,7 +144,7 @@ def _runs_above(folder: Path) -> Iterator[tuple[Path, int | None]]:
         yield folder.parent.parent, int(folder.name)
 
 
-def _of_run(output: Path, step: int | None) -> _Place:
+def _of_run(output: Path, step: int | None) -> Place:
     path = output / "resolved.json"
     try:
         run = ResolvedJob.model_validate_json(path.read_bytes())
@@ -145,7 +152,7 @@ def _of_run(output: Path, step: int | None) -> _Place:
         raise UserError(f"{_SETTING}: {str(path)!r} is not a resolved job: {error}") from error
     except OSError as error:
         raise UserError(f"{_SETTING}: cannot read {str(path)!r}: {error.strerror}") from error
-    return _Place(output, run.effective.model, run, step)
+    return Place(output, run.effective.model, run, step)
 
 
 def _as_taught(model: ModelSection, job: ResolvedJob) -> ModelSection:
@@ -210,6 +217,23 @@ def _attention_work(job: ResolvedJob, model: ModelSection) -> AttentionWork:
     )
 
 
+def _check_words(model: ModelSection, job: ResolvedJob, two: Two | None) -> None:
+    """Raises UserError when a teacher has other or fewer words than its student: a cache compares word by word."""
+    if two is not None:
+        raise UserError(
+            f"{_SETTING}: the teacher reads text as other tokens than data.tokenizer {two.student.name!r} makes, and a "
+            "cache compares word by word: set data.tokenizer to the teacher's, or leave out distillation.cache, so "
+            "that the teacher runs beside the student"
+        )
+    words = job.effective.model.vocab_size
+    if model.vocab_size < words:
+        raise UserError(
+            f"{_SETTING}: the teacher has {model.vocab_size} words and model.vocab_size is {words}, and a cache "
+            "compares word by word: set model.vocab_size to the teacher's, or leave out distillation.cache, so that "
+            "the teacher runs beside the student"
+        )
+
+
 def _check_split(model: ModelSection, job: ResolvedJob) -> None:
     axis = job.mesh.model
     sizes = {"num_heads": model.num_heads, "num_kv_heads": model.kv_heads, "mlp_dim": model.mlp_dim}
@@ -272,6 +296,8 @@ def _check_memory(job: ResolvedJob) -> None:
     need = estimate(work)
     if job.hardware.platform != "tpu" or need.fits:
         return
+    if writes_cache(job.effective) and need.teacher <= need.available:
+        return  # there is no student beside it
     alone = estimate(replace(work, teacher=None))
     wider = _larger_mesh(work)
     larger = f"a mesh of {wider} would do" if wider else "no mesh would do by splitting weights alone"

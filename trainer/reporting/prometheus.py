@@ -1,13 +1,14 @@
 """The run as Prometheus metrics, names beginning with vishwamai_trainer_."""
 
 import math
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info
 
 from trainer.reporting.reporter import Sink
-from vishwamai.contract.reports import AnyEvent, CheckpointEvent, EvalEvent, PhaseEvent, StepEvent
+from vishwamai.contract.reports import AnyEvent, CheckpointEvent, EvalEvent, Phase, PhaseEvent, StepEvent
 
-_PHASES = ["starting", "restoring", "compiling", "training", "evaluating", "saving", "finishing"]
+_PHASES = list(get_args(Phase))
 _STEP_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 

@@ -264,6 +264,27 @@ def student_layers(asked: Asked) -> Iterator[Contradiction]:
         yield _clash(asked, names, message, f"pairs [student, teacher] with a student layer of 1 to {layers}")
 
 
+def cached_teacher(asked: Asked) -> Iterator[Contradiction]:
+    """Who writes a cache says of whom and where, and hidden states are in none."""
+    section, cache, kind = asked.config.distillation, "distillation.cache", "run.kind"
+    if asked.get(kind) == "cache_teacher" and cache not in asked:
+        message = "run.kind is cache_teacher, and distillation.cache names no folder to write to"
+        yield _clash(asked, (kind, cache), message, "train", "give distillation.cache and teacher_model")
+    if section is None or cache not in asked:
+        return
+    hidden = "use_intermediate_distillation", "intermediate_layer_mapping", "hidden_loss", "hidden_weight"
+    names = [f"distillation.{name}" for name in hidden if f"distillation.{name}" in asked]
+    if names and section.use_intermediate_distillation and section.hidden_weight:
+        message = f"{names[0]} is about hidden states, and a cache, {in_quotes(section.cache)}, has none"
+        hint = "leave out distillation.cache, so that the teacher runs beside the student"
+        yield _clash(asked, (names[0], cache), message, "distillation.use_intermediate_distillation false", hint)
+    names = ["distillation.cache_top_k", "model.vocab_size"]
+    words = asked.config.model.vocab_size
+    if asked.both(*names) and (section.cache_top_k or 0) > words:
+        message = f"{names[0]} is {section.cache_top_k}, and model.vocab_size is {words}"
+        yield _clash(asked, (names[0], names[1]), message, f"1 to {words}")
+
+
 def capacity(asked: Asked) -> Iterator[Contradiction]:
     """Nodes come from one kind of capacity."""
     kinds = [name for name in ("tpu.spot", "tpu.flex_start", "tpu.reservation") if asked.get(name)]
@@ -299,6 +320,7 @@ RULES: tuple[Rule, ...] = (
     sharded_weights,
     restored_step,
     student_layers,
+    cached_teacher,
     model_axis,
     sequence_axis,
     capacity,

@@ -52,7 +52,7 @@ Rule = Renamed | Fixed | NumberFormat | Unsupported | Special
 
 _ATTENTION = "memory.attention_memory_efficient"
 _TREE = "tree-of-thought search belongs to inference, and this service trains"
-_TEACHER_CACHE = "the teacher's outputs are not cached between steps"
+_TEACHER_CACHE = "a teacher is cached by a job of its own: run.kind cache_teacher writes the folder distillation.cache"
 
 LEGACY: Mapping[str, Rule] = {
     "model.use_flash_attn": Renamed(_ATTENTION),

@@ -12,7 +12,7 @@ from pydantic import Field
 from vishwamai.contract.base import Value
 from vishwamai.contract.states import Cause
 
-Phase = Literal["starting", "restoring", "compiling", "training", "evaluating", "saving", "finishing"]
+Phase = Literal["starting", "restoring", "compiling", "training", "caching", "evaluating", "saving", "finishing"]
 Directive = Literal["continue", "save", "stop"]
 MAX_EVENTS = 1000
 """Events in one report, at most."""

@@ -8,6 +8,7 @@ from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.contradictions import axis_limits
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolution import not_yet
+from vishwamai.contract.resolution.cache import announce_cache
 from vishwamai.contract.resolution.defaults import yield_to_requests
 from vishwamai.contract.resolution.distillation import settle_distillation
 from vishwamai.contract.resolution.draft import Draft
@@ -45,6 +46,7 @@ def resolve(config: TrainingConfig, site: SiteDefaults | None = None) -> Resolve
     effective = draft.config()
     batch = batch_of(effective, placement.devices)
     _explain_batch(draft, batch, placement.devices)
+    announce_cache(draft, batch)
     job = ResolvedJob(
         requested=config.model_dump(mode="json", exclude_unset=True),
         effective=effective,

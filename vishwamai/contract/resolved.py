@@ -178,6 +178,14 @@ class Teacher(Value):
         return bool(self.layers) and self.model.hidden_dim != width
 
 
+class TeacherCache(Value):
+    """What a cache keeps of a teacher, as the trainer found it."""
+
+    folder: str
+    top_k: int = Field(description="Likeliest words of a token that are read; the folder may hold more.")
+    teacher_fingerprint: str = Field(description="Of the weights that the cache was made with.")
+
+
 class ResolvedJob(Value):
     """All that a launcher and a trainer need; written to the job's `resolved.json`."""
 
@@ -193,6 +201,7 @@ class ResolvedJob(Value):
     batch: Batch
     parameters: int = Field(description="Trainable parameters of the model.")
     teacher: Teacher | None = Field(None, description="Found by the trainer when the config has a teacher.")
+    teacher_cache: TeacherCache | None = Field(None, description="Found by the trainer that learns from a cache.")
     decisions: list[Decision]
     warnings: list[Notice]
 

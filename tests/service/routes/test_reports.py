@@ -36,6 +36,19 @@ def test_reports_become_progress(plane):
     assert (job["attempts"][0]["first_step"], job["attempts"][0]["last_step"]) == (1, 50)
 
 
+def test_a_job_that_caches_its_teacher_runs_and_makes_progress(plane):
+    job_id = plane.begin()
+    for number, step_number in enumerate((0, 50, 100), start=1):
+        receipt(plane.report(job_id, phase("caching", step_number), seq=number))
+    job = plane.get(job_id)
+    assert (job["state"], job["code"], job["reason"]) == ("running", "caching", "Attempt 1 is caching its teacher.")
+    assert (job["progress"]["phase"], job["progress"]["fraction"]) == ("caching", 0.5)
+    assert (job["attempts"][0]["first_step"], job["attempts"][0]["last_step"]) == (1, 100)
+    told = [event["message"] for event in plane.client.get(f"/jobs/{job_id}/events").json()["events"]]
+    assert told.count("Caching at step 0.") == 1
+    assert "Caching at step 50." not in told
+
+
 def test_a_step_whose_loss_is_no_number_is_progress_all_the_same(plane):
     job_id = plane.begin()
     receipt(plane.report(job_id, step(1, 3.0), step(2, None, grad_norm=None, finite=False)))

@@ -16,7 +16,8 @@ from tests.trainer.huggingface.goldens import FOLDER
 from tests.trainer.run.lives import Observer, live
 from trainer.data.loader import open_data
 from trainer.distill.beside import open_beside
-from trainer.distill.cross_lesson import abstract_classes, abstract_lesson
+from trainer.distill.cross_lesson import abstract_classes
+from trainer.distill.lessons import abstract_lesson
 from trainer.distill.load import load_teacher
 from trainer.distill.own_tokens import classes_on
 from trainer.errors import UserError

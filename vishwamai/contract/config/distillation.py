@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vishwamai.contract.base import Section
+from vishwamai.contract.config.io import Location
 
 LayerNumber = Annotated[int, Field(ge=1, le=1024)]
 LayerPair = Annotated[list[LayerNumber], Field(min_length=2, max_length=2)]
@@ -26,6 +27,23 @@ class DistillationSection(Section):
         description="Number format of the teacher's weights; the eight-bit ones hold the projections of its layers, "
         "a scale for each output channel, and are numbers of the step again where used. Absent: what the step "
         "computes in.",
+    )
+    cache: Location | None = Field(
+        None,
+        description="Folder of a cached teacher: run.kind cache_teacher writes it, and training reads it in place of "
+        "the teacher, which is not loaded.",
+    )
+    cache_top_k: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="A token's likeliest words that the cache keeps. Absent: 64 are written, and all that are "
+        "there are read.",
+    )
+    cache_rest: Literal["one_word", "left_out"] = Field(
+        "one_word",
+        description="What becomes of words that the cache does not keep: together they count as one word more, or "
+        "only the kept ones are compared.",
     )
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] = Field(
         "forward_kl",

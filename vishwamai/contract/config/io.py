@@ -88,6 +88,11 @@ class CheckpointSection(Section):
 class RunSection(Section):
     """The run's name and bookkeeping."""
 
+    kind: Literal["train", "cache_teacher"] = Field(
+        "train",
+        description="What the job does: train the model, or write distillation.cache for a training that has "
+        "the same config but for this setting.",
+    )
     name: str | None = Field(None, min_length=1, max_length=200, description="A name for people; need not be unique.")
     labels: dict[LabelKey, LabelValue] = Field(
         {},

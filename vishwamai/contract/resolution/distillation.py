@@ -1,25 +1,30 @@
 """Which teacher, and which of the section's settings take effect. What the teacher is like, the trainer finds out."""
 
-import re
-
 from vishwamai.contract.problems import Notice
+from vishwamai.contract.resolution.cache import is_address, reads_cache, settle_cache
 from vishwamai.contract.resolution.draft import Draft
 from vishwamai.contract.resolved import Precision, SiteDefaults
 
 _TEACHER = "distillation.teacher_model"
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def settle_distillation(draft: Draft, site: SiteDefaults, precision: Precision) -> list[Notice]:
     """Decides the section distillation; the notices forbid a launch without the teacher that was asked for."""
     if draft["distillation"] is None:
         return []
+    notices = settle_cache(draft)
+    if draft["distillation.cache"] is not None and matches_layers(draft["distillation"]):
+        why = "a cache keeps what the teacher predicts, not its hidden states"
+        draft.decide("distillation.use_intermediate_distillation", False, why)
+    _explain_unused(draft)
+    _explain_layers(draft)
+    if reads_cache(draft):
+        _compare_teacher(draft, site)
+        return notices
     if draft["distillation.teacher_dtype"] is None:
         why = "not given, so the teacher's weights are kept in the type that the step computes in"
         draft.decide("distillation.teacher_dtype", precision.compute, why)
-    _explain_unused(draft)
-    _explain_layers(draft)
-    return _find_teacher(draft, site)
+    return notices + _find_teacher(draft, site)
 
 
 def is_path(teacher: str) -> bool:
@@ -32,7 +37,7 @@ def _find_teacher(draft: Draft, site: SiteDefaults) -> list[Notice]:
     if folder := site.teachers.get(teacher):
         draft.decide(_TEACHER, folder, f"where this site keeps {teacher}")
         return []
-    if _ADDRESS.match(teacher):
+    if is_address(teacher):
         message = f"The teacher {teacher} is an address, and this release reads teachers from folders."
         return [_blocked("teacher-address", message, "Mount or copy it, and name the folder.")]
     if is_path(teacher):
@@ -42,6 +47,18 @@ def _find_teacher(draft: Draft, site: SiteDefaults) -> list[Notice]:
     message = f"{teacher} is no teacher that this site knows ({known}), and no job of its."
     fix = f"Name a folder (./{teacher} for one beside the trainer), or let VISHWAMAI_TEACHERS say where {teacher} is."
     return [_blocked("unknown-teacher", message, fix)]
+
+
+def _compare_teacher(draft: Draft, site: SiteDefaults) -> None:
+    """The cache says who taught; a teacher that can be found is only compared with that."""
+    teacher: str = draft[_TEACHER]
+    if folder := site.teachers.get(teacher):
+        draft.decide(_TEACHER, folder, f"where this site keeps {teacher}; not loaded, since a cache is read")
+    elif _TEACHER in draft.asked:
+        draft.explain(_TEACHER, teacher, "not loaded, since a cache is read; compared with it where it is found")
+    name = "distillation.teacher_dtype"
+    if name in draft.asked:
+        draft.explain(name, draft[name], "not used: no teacher is loaded")
 
 
 def _blocked(code: str, message: str, fix: str) -> Notice:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from vishwamai.contract.config import BUILTIN_CORPUS
 from vishwamai.contract.problems import Notice
+from vishwamai.contract.resolution.cache import writes_cache
 from vishwamai.contract.resolution.fit import LANES
 from vishwamai.contract.resolution.lowering import in_bytes, lowering, need_in_words
 from vishwamai.contract.resolution.memory import Work, estimate
@@ -32,7 +33,7 @@ def advice(job: ResolvedJob) -> list[Notice]:
 def memory(job: ResolvedJob) -> Notice | None:
     """The state and activations should fit a device."""
     need = estimate(Work.of(job))
-    if not on_tpu(job) or need.fits:
+    if not on_tpu(job) or need.fits or writes_cache(job.effective):
         return None
     fixes = lowering(job)[:4]
     return Notice(
