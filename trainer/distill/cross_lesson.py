@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from trainer.batch import Array, Batch
+from trainer.batch import Batch
 from trainer.distill.hidden import hidden_distance
 from trainer.distill.lesson import PAIRED, Lesson
 from trainer.gradients import OneDevice, StepSums
@@ -33,7 +33,7 @@ def lesson_of(job: ResolvedJob, mesh: Mesh) -> Lesson | None:
     return Lesson(job, mesh) if job.teacher.tokens is None else CrossLesson(job, mesh)
 
 
-def abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
+def abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, jax.Array]:
     """Batch.lesson of one step as jax.ShapeDtypeStruct with shardings."""
     if job.teacher is None or job.teacher.tokens is None:
         return {}
@@ -43,7 +43,7 @@ def abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
     shapes: Any = {
         name: jax.ShapeDtypeStruct((sequences, length), jnp.int32, sharding=place) for name, length in lengths.items()
     }
-    found: dict[str, Array] = shapes
+    found: dict[str, jax.Array] = shapes
     return found
 
 
