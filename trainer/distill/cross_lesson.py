@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from trainer.batch import Array, Batch
+from trainer.batch import Batch
 from trainer.distill.hidden import hidden_distance
 from trainer.distill.lesson import PAIRED, Lesson
 from trainer.gradients import OneDevice, StepSums
@@ -26,7 +26,7 @@ TEACHER_INPUTS, TEACHER_SEGMENTS, PAIR = "teacher_inputs", "teacher_segments", "
 """Names in Batch.lesson."""
 
 
-def abstract_retold(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
+def abstract_retold(job: ResolvedJob, mesh: Mesh) -> dict[str, jax.Array]:
     """What of the teacher's own tokens lies beside a step's, as jax.ShapeDtypeStruct with shardings."""
     if job.teacher is None or job.teacher.tokens is None:
         return {}
@@ -36,7 +36,7 @@ def abstract_retold(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
     shapes: Any = {
         name: jax.ShapeDtypeStruct((sequences, length), jnp.int32, sharding=place) for name, length in lengths.items()
     }
-    found: dict[str, Array] = shapes
+    found: dict[str, jax.Array] = shapes
     return found
 
 

@@ -1,10 +1,8 @@
 """Which lesson a job's step has: none, beside a teacher of the same tokens or of others, or from a cache."""
 
-from typing import Any
-
+import jax
 from jax.sharding import Mesh
 
-from trainer.batch import Array
 from trainer.distill.cached_lesson import CachedLesson, abstract_kept
 from trainer.distill.cross_lesson import CrossLesson, abstract_retold
 from trainer.distill.lesson import Lesson
@@ -21,7 +19,6 @@ def lesson_of(job: ResolvedJob, mesh: Mesh) -> TaughtLoss | None:
     return Lesson(job, mesh) if job.teacher.tokens is None else CrossLesson(job, mesh)
 
 
-def abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, Array]:
+def abstract_lesson(job: ResolvedJob, mesh: Mesh) -> dict[str, jax.Array]:
     """Batch.lesson of one step as jax.ShapeDtypeStruct with shardings."""
-    kept: dict[str, Any] = abstract_kept(job, mesh)
-    return kept or abstract_retold(job, mesh)
+    return abstract_kept(job, mesh) or abstract_retold(job, mesh)

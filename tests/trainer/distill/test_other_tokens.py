@@ -143,3 +143,8 @@ def test_the_window_that_was_asked_for():
     assert job.teacher is not None
     assert job.teacher.model.max_seq_len == 24
     assert job.teacher.model.vocab_size == 512  # its words are its own, and none is cut off
+
+
+def test_a_cache_is_of_the_students_own_words(tmp_path):
+    with pytest.raises(UserError, match=r"a cache compares word by word: set data.tokenizer to the teacher's"):
+        student_of(FOLDER / "llama", section={"cache": str(tmp_path)}, run={"kind": "cache_teacher"})
