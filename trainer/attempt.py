@@ -7,6 +7,7 @@ from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
 from types import ModuleType
 
+from trainer.compile_cache import keep_compiled
 from trainer.devices import prepare_devices
 from trainer.distill.teacher import find_teacher
 from trainer.distributed import join
@@ -23,7 +24,7 @@ from trainer.reporting.server import StatusServer
 from trainer.reporting.spool import Spool
 from trainer.reporting.status import Status
 from trainer.signals import Signals
-from vishwamai.contract.environment import TrainerEnvironment
+from vishwamai.contract.environment import COMPILED, TrainerEnvironment
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.reports import UNDELIVERED, FinishedEvent
 from vishwamai.contract.resolved import ResolvedJob
@@ -55,6 +56,7 @@ class Attempt:
             try:
                 self._connect(reporter, stack)
                 prepare_devices(self._job, environ, processes=self._where.processes)
+                keep_compiled(self._where.compile_cache or self._where.output / COMPILED, environ)
                 cause, message = Cause.COMPLETED, self._train(reporter)
             except Exception as error:
                 cause, message = ending_of(error, self._job)

@@ -10,12 +10,13 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from trainer.attempt import Attempt
+from trainer.compile_cache import keep_compiled
 from trainer.devices import detect_platform, prepare_devices
 from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
 from trainer.plan.text import as_text
-from vishwamai.contract.environment import TrainerEnvironment, read_teachers
+from vishwamai.contract.environment import COMPILE_CACHE, TrainerEnvironment, read_teachers
 from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
@@ -186,6 +187,8 @@ def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) ->
     request = _generate_request(options)
     origin = find_origin(options.source, detect_platform(environ), options.tokenizer)
     prepare_devices(origin.job, environ)
+    if folder := environ.get(COMPILE_CACHE):
+        keep_compiled(Path(folder), environ)
     from trainer.generate.command import generate  # brings jax, whose devices are chosen by now
 
     answer = generate(origin, request)

@@ -14,8 +14,12 @@ METRICS_PORT = "VISHWAMAI_METRICS_PORT"
 COORDINATOR = "VISHWAMAI_COORDINATOR"
 PROCESSES = "VISHWAMAI_PROCESSES"
 PROCESS = "VISHWAMAI_PROCESS"
+COMPILE_CACHE = "VISHWAMAI_COMPILE_CACHE"
 TEACHERS = "VISHWAMAI_TEACHERS"
 """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
+
+COMPILED = "compiled"
+"""Folder in a run's output for compiled programs, where COMPILE_CACHE names no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class TrainerEnvironment:
     processes: int = 1
     process: int = 0
     """Number of this one, from 0."""
+    compile_cache: Path | None = None
+    """Where compiled programs are kept for later lives; None: in the output folder."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "TrainerEnvironment":
@@ -45,6 +51,7 @@ class TrainerEnvironment:
                 raise ValueError(f"{name} is not set: launchers set it; to train by hand use --config and --output")
         token = environ.get(REPORTS_TOKEN_FILE)
         port = _number(environ, METRICS_PORT)
+        compile_cache = environ.get(COMPILE_CACHE)
         processes, process = _number(environ, PROCESSES) or 1, _number(environ, PROCESS) or 0
         if process >= processes:
             raise ValueError(f"{PROCESS} is {process}, and {PROCESSES} is {processes}: they are numbered from 0")
@@ -61,6 +68,7 @@ class TrainerEnvironment:
             coordinator=environ.get(COORDINATOR),
             processes=processes,
             process=process,
+            compile_cache=Path(compile_cache) if compile_cache else None,
         )
 
     def write(self) -> dict[str, str]:
@@ -76,6 +84,7 @@ class TrainerEnvironment:
             COORDINATOR: self.coordinator,
             PROCESSES: self.processes if self.processes > 1 else None,
             PROCESS: self.process if self.processes > 1 else None,
+            COMPILE_CACHE: self.compile_cache,
         }
         return {name: str(value) for name, value in pairs.items() if value is not None}
 
