@@ -6,13 +6,15 @@ import sys
 from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
 from types import ModuleType
+from typing import Any
 
 from trainer.compile_cache import keep_compiled
 from trainer.devices import prepare_devices
 from trainer.distill.teacher import find_teacher
-from trainer.distributed import join
+from trainer.distributed import join, leave_together
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
+from trainer.goodput import Account
 from trainer.orders import Ordered, Orders
 from trainer.reporting import Reporter, Sink, now
 from trainer.reporting.console import Console
@@ -24,6 +26,7 @@ from trainer.reporting.server import StatusServer
 from trainer.reporting.spool import Spool
 from trainer.reporting.status import Status
 from trainer.signals import Signals
+from trainer.watchdog import Watchdog
 from vishwamai.contract.environment import COMPILED, TrainerEnvironment
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.reports import UNDELIVERED, FinishedEvent
@@ -45,7 +48,9 @@ class Attempt:
         """
         self._job, self._where, self._by_hand, self._sinks = job, where, by_hand, sinks
         self._orders = Orders()
-        self._step = 0
+        self._account = Account()
+        self._run: Any = None
+        """The trainer.run.Run, once jax may be imported."""
 
     def live(self, environ: MutableMapping[str, str]) -> int:
         """Trains to the end, whatever it is, and returns the exit code that tells it."""
@@ -57,7 +62,12 @@ class Attempt:
                 self._connect(reporter, stack)
                 prepare_devices(self._job, environ, processes=self._where.processes)
                 keep_compiled(self._where.compile_cache or self._where.output / COMPILED, environ)
-                cause, message = Cause.COMPLETED, self._train(reporter)
+                cause, message = Cause.COMPLETED, self._watched(reporter)
+                leave_together(self._where)
+            except Ordered as order:
+                cause, message = order.cause, str(order)
+                if order.agreed:
+                    leave_together(self._where)
             except Exception as error:
                 cause, message = ending_of(error, self._job)
                 if cause is Cause.INTERNAL:
@@ -111,6 +121,16 @@ class Attempt:
         reporter.add(metrics)
         _LOG.info("metrics at http://127.0.0.1:%d/metrics, progress at /status", server.port)
 
+    def _watched(self, reporter: Reporter) -> str:
+        """Trains under the eyes of the watchdog."""
+
+        def stalled(why: str) -> None:
+            reporter.tell(FinishedEvent(time=now(), cause=Cause.STALLED, step=self._step, message=why))
+            reporter.close()
+
+        with Watchdog(self._account, self._job.effective.run.stall_seconds, stalled):
+            return self._train(reporter)
+
     def _train(self, reporter: Reporter) -> str:
         reporter.phase("starting", 0)
         try:
@@ -118,11 +138,12 @@ class Attempt:
             program = self._orders.wait_for(self._load)
         except Ordered as order:
             raise order.after("before it had begun") from None
-        run = program.Run(self._job, self._where.output, reporter, self._orders)
-        try:
-            return run.train()
-        finally:
-            self._step = run.step
+        self._run = program.Run(self._job, self._where.output, reporter, self._orders, self._account)
+        return str(self._run.train())
+
+    @property
+    def _step(self) -> int:
+        return 0 if self._run is None else int(self._run.step)
 
     def _load(self) -> ModuleType:
         join(self._where)

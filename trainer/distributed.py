@@ -12,6 +12,20 @@ def join(where: TrainerEnvironment) -> None:
         return
     import jax
 
+    # JAX's own answer to SIGTERM would take the place of ours (trainer/signals.py).
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=where.coordinator, num_processes=where.processes, process_id=where.process
     )
+
+
+def leave_together(where: TrainerEnvironment) -> None:
+    """Waits until all processes have come here, so that nobody loses the coordinator while at work.
+
+    For ends that all agree on; a process that ends on its own just goes.
+    """
+    if where.processes == 1:
+        return
+    import jax
+
+    jax.distributed.shutdown()

@@ -32,11 +32,15 @@ class Meter:
 
     def add(self, step: int, metrics: StepMetrics, data_wait: float) -> None:
         """One step was sent to the device; waits for the one before it, so that no order has to wait for many."""
-        if self._unread:
-            jax.block_until_ready(self._unread[-1][1].loss)
+        self.catch_up()
         self._unread.append((step, metrics))
         self._steps += 1
         self._data_wait += data_wait
+
+    def catch_up(self) -> None:
+        """Waits until the device has done all that it was sent."""
+        if self._unread:
+            jax.block_until_ready(self._unread[-1][1].loss)
 
     def settle(self) -> None:
         """Waits for all steps so far. Raises NonFiniteError after too many bad ones in a row, naming the first."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainer.agreement import Agreement
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.data import open_data
@@ -21,6 +22,8 @@ from trainer.effective import effective_settings
 from trainer.errors import NonFiniteError, StorageError
 from trainer.evaluate import Evaluator
 from trainer.generate.closing import sample
+from trainer.goodput import Account
+from trainer.grace import Grace
 from trainer.huggingface.start import initial_params
 from trainer.kernels import with_checked_kernel
 from trainer.mesh import check_platform, make_mesh
@@ -31,6 +34,7 @@ from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
 from trainer.restored import checkpoint_folder
+from trainer.spending import Spending
 from trainer.step import (
     TrainState,
     abstract_state,
@@ -40,7 +44,7 @@ from trainer.step import (
     put_batch,
     state_from_params,
 )
-from vishwamai.contract.reports import EffectiveEvent
+from vishwamai.contract.reports import CheckpointEvent, EffectiveEvent
 from vishwamai.contract.resolved import ResolvedJob
 
 _LOG = logging.getLogger(__name__)
@@ -49,15 +53,16 @@ _LOG = logging.getLogger(__name__)
 class Run:
     """Trains a job to its end, from its newest checkpoint if there is one."""
 
-    def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders) -> None:
+    def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders, account: Account) -> None:
         """`output` gets the checkpoints unless checkpoint.directory says otherwise."""
-        self._job, self._reporter, self._orders = job, reporter, orders
+        self._job, self._reporter, self._orders, self._account = job, reporter, orders, account
         self._config = job.effective
         self._max_steps = job.effective.training.max_steps
-        self._checkpoints = Checkpoints(checkpoint_folder(job, output), job.effective.checkpoint, reporter.tell)
+        self._checkpoints = Checkpoints(checkpoint_folder(job, output), job.effective.checkpoint, self._tell_checkpoint)
         self.step = 0
         """Optimizer steps done, over all lives."""
         self._losses: dict[str, float] = {}
+        self._spending = Spending(account, reporter)
 
     def train(self) -> str:
         """Trains to the end and says how it went. Every other end is an exception, Ordered among them."""
@@ -68,6 +73,7 @@ class Run:
             if self._is_done():
                 return f"Nothing to do: training ended at step {self.step} already."
             self._compile()
+            self._account.goes_on_as("other")
             while not self._is_done():
                 try:
                     self._take_turn()
@@ -77,26 +83,33 @@ class Run:
                     self._go_on_exactly()
             return self._finish()
         except Ordered as order:
-            raise order.after(self._save_before_ending()) from None
+            raise order.after(self._save_before_ending(order)) from None
         except NonFiniteError as error:
             raise self._diagnosed(error) from None
         finally:
-            with suppress(StorageError):  # told when it happened
+            self._account.goes_on_as("other")
+            with suppress(StorageError), self._account.spent("save_stall"):  # told when it happened
                 self._checkpoints.close()
+            self._spending.tell(self.step)
 
     def _take_turn(self) -> None:
         """One step, and what is due after it."""
-        self._orders.check()
-        self._take_step()
-        if self._config.training.find_bad_layer:
-            self._meter.settle()  # a bad step is found before the next one moves the weights
-        self._log_if_due()
+        self._agreement.check()
+        with self._account.spent("step"):
+            self._take_step()
+            if self._config.training.find_bad_layer:
+                self._meter.settle()  # a bad step is found before the next one moves the weights
+            self._log_if_due()
         self._evaluate_if_due()
         self._save_if_due()
+        self._spending.tell_if_due(self.step)
 
     def _prepare(self) -> None:
         check_platform(self._job)
         self._mesh = make_mesh(self._job)
+        self._agreement = Agreement(self._orders, self._mesh)
+        grace = self._config.run.grace_seconds
+        self._grace = Grace(grace, self._account, self._reporter.tell, alone=self._agreement.alone)
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
         self._data = self._orders.wait_for(lambda: open_data(self._job))
@@ -110,10 +123,12 @@ class Run:
         self._reporter.phase("restoring", 0)
         self._take_teacher()
         abstract = abstract_state(self._job, self._mesh)
-        restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
+        with self._account.spent("restore"):
+            restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
         extra: dict[str, Any] = {}
         if restored is None:
-            self._state: TrainState = self._orders.wait_for(self._first_state)
+            with self._account.spent("restore"):
+                self._state: TrainState = self._orders.wait_for(self._first_state)
         else:
             self._state, self.step, extra = restored.state, restored.step, restored.extra
         self._evaluated: int = extra.get("evaluated", 0)
@@ -163,12 +178,12 @@ class Run:
         began = time.perf_counter()
         with self._meter.paused():
             self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
-            step = make_train_step(self._job, self._mesh)
-
-            def inputs() -> tuple[Any, ...]:
-                return (self._state, self._batches.peek(), *self._teacher)
-
-            self._train_step = self._orders.wait_for(lambda: step.lower(*inputs()).compile())
+            with self._account.spent("data_wait"):
+                batch = self._orders.wait_for(self._batches.peek)
+            with self._account.spent("compile"):
+                step = make_train_step(self._job, self._mesh)
+                inputs, orders = (self._state, batch, *self._teacher), self._agreement.silence
+                self._train_step = self._orders.wait_for(lambda: step.lower(*inputs, orders=orders).compile())
         self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
 
     def _go_on_exactly(self) -> None:
@@ -189,10 +204,15 @@ class Run:
         return self._put(self._data.batch(step))
 
     def _take_step(self) -> None:
-        batch, waited = self._batches.take()
-        self._state, metrics = self._train_step(self._state, batch, *self._teacher)
+        if not self._batches.ready:
+            self._meter.catch_up()  # while the device is at work, nobody waits for the batch
+        with self._account.spent("data_wait"):
+            batch, waited = self._batches.take()
+        orders = self._agreement.voice()
+        self._state, metrics = self._train_step(self._state, batch, *self._teacher, orders=orders)
         self.step += 1
         self._meter.add(self.step, metrics, waited)
+        self._agreement.sent(metrics.heard)
 
     def _log_if_due(self) -> None:
         if self.step == 1 or self.step == self._max_steps or self.step % self._config.logging.log_every == 0:
@@ -206,8 +226,10 @@ class Run:
         if not due or self._evaluated == self.step or not self._evaluator.has_text:
             return
         self._reporter.phase("evaluating", self.step)
-        with self._meter.paused():
-            event = self._orders.wait_for(lambda: self._evaluator.evaluate(self._state.params, self.step))
+        with self._meter.paused(), self._account.spent("eval"):
+            event = self._agreement.wait_for(
+                lambda: self._evaluator.evaluate(self._state.params, self.step, self._agreement.check_now)
+            )
         self._evaluated = self.step
         self._early_stopping.judge(event.loss)
         self._losses["evaluation loss"] = event.loss
@@ -218,7 +240,7 @@ class Run:
         if self._is_done():
             return  # saved by _finish, or the run fails
         every = self._config.logging.save_every
-        if self._orders.take_save() or (every and self.step % every == 0):
+        if self._agreement.take_save() or (every and self.step % every == 0):
             try:
                 self._save()
             except StorageError:  # its message was told as an event
@@ -227,7 +249,7 @@ class Run:
     def _save(self) -> None:
         """Begins to save the present step, unless it is saved already."""
         self._reporter.phase("saving", self.step)
-        with self._meter.paused():
+        with self._meter.paused(), self._account.spent("save_stall"):
             with suppress(StorageError):  # of an earlier step, told when it happened
                 self._checkpoints.wait()
             self._checkpoints.save(self._state, self.step, self._extra())
@@ -248,16 +270,24 @@ class Run:
         found: dict[str, str] = {name: facts[name] for name in ("tokenizer_fingerprint", "corpus_fingerprint")}
         return found | ({"teacher_fingerprint": self._taught_by["fingerprint"]} if self._taught_by else {})
 
-    def _save_before_ending(self) -> str:
+    def _save_before_ending(self, order: Ordered) -> str:
         """Saves when the order to end allows it, and says what a new start will find."""
-        assert self._orders.end is not None
-        if not self._orders.end.save:
-            return f"at step {self.step}, without saving"
-        if self.step == 0:
+        if self.step == 0 and order.save:
             return "before the first step"
+        if not self._agreement.may_save(order):
+            return f"at step {self.step}, without saving"
         self._save()
-        self._checkpoints.wait()
+        self._wait_for_save()
         return f"at step {self.step}, which is saved"
+
+    def _wait_for_save(self) -> None:
+        with self._account.spent("save_stall"):
+            self._checkpoints.wait()
+
+    def _tell_checkpoint(self, event: CheckpointEvent) -> None:
+        self._reporter.tell(event)
+        if event.action == "committed" and event.seconds is not None:
+            self._grace.saved(event.seconds)
 
     def _diagnosed(self, error: NonFiniteError) -> NonFiniteError:
         """The same end, naming the first bad layer if the job asks for it."""
@@ -270,10 +300,10 @@ class Run:
     def _finish(self) -> str:
         """Saves the last step for certain, and lets the model write something."""
         self._save()
-        self._checkpoints.wait()
+        self._wait_for_save()
         self._reporter.phase("finishing", self.step)
         try:
-            event = self._orders.wait_for(
+            event = self._agreement.wait_for(
                 lambda: sample(self._job, self._mesh, self._state.params, self._data, self.step)
             )
             self._reporter.tell(event)

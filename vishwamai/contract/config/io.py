@@ -98,3 +98,12 @@ class RunSection(Section):
     notes: str = Field("", max_length=65_536, description="Free text.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seeds initialization, data order and dropout.")
     max_restarts: int = Field(3, ge=0, le=1000, description="Restarts after faults; preemptions are not counted.")
+    grace_seconds: float = Field(
+        30.0, ge=1.0, le=86_400.0, description="Time a trainer has from SIGTERM to its exit, saving included."
+    )
+    stall_seconds: float = Field(
+        600.0,
+        ge=1.0,
+        le=86_400.0,
+        description="Time without a step, and at least ten median steps, after which a trainer gives up as stalled.",
+    )
