@@ -26,7 +26,7 @@ from vishwamai.contract.states import CAUSES, Cause
 
 _EPILOG = """exit codes:
   0 completed   1 internal error   2 the config or the data is at fault   70 out of memory   71 loss is no number
-  73 stopped by a signal (saved; start again to go on)   74 host or disk failed   75 cancelled
+  72 stalled   73 stopped by a signal (saved; start again to go on)   74 host or disk failed   75 cancelled
 """
 
 _SAMPLING: dict[str, tuple[type, str, str]] = {

@@ -134,7 +134,7 @@ class Run:
         self._evaluated: int = extra.get("evaluated", 0)
         self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
         self._meter = Meter(extra.get("tokens", 0), max_bad_steps=self._config.training.max_bad_steps)
-        self._reporter.resume(self.step)
+        self._reporter.resume(self.step, self._evaluated)
         before, facts = extra.get("data", {}), self._fingerprints()
         for name, value in facts.items():
             if name in before and before[name] != value:

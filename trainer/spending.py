@@ -26,6 +26,4 @@ class Spending:
         """Where the time has gone up to now; `step` steps are done."""
         self._told = time.monotonic()
         seconds = self._account.seconds()
-        self._reporter.tell(
-            GoodputEvent(time=now(), step=step, wall_seconds=sum(seconds.values()), seconds=seconds)
-        )
+        self._reporter.tell(GoodputEvent(time=now(), step=step, wall_seconds=sum(seconds.values()), seconds=seconds))

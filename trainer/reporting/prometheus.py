@@ -73,7 +73,7 @@ class PrometheusMetrics(Sink):
             case _:
                 pass
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, evaluated: int) -> None:
         """At the very beginning no tokens have been trained on; later the first logged step tells how many."""
         self._before = (0, 0) if step == 0 else None
 

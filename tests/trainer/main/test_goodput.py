@@ -28,9 +28,14 @@ def test_every_moment_belongs_to_the_innermost_state():
             clock.now += 5
         clock.now += 7
     clock.now += 11
-    with pytest.raises(KeyError), account.spent("eval"):
-        clock.now += 13
-        raise KeyError
+
+    def fail():
+        with account.spent("eval"):
+            clock.now += 13
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert account.state == "other"
     assert account.seconds() == {"init": 2, "step": 10, "data_wait": 5, "other": 11, "eval": 13}
     assert sum(account.seconds().values()) == account.wall_seconds() == 41
@@ -59,7 +64,7 @@ def test_a_step_that_does_not_end_is_ended(watched, caplog):
     with watchdog, account.spent("step"):
         began = time.monotonic()
         assert left.wait(20)
-        assert 1.0 <= time.monotonic() - began
+        assert time.monotonic() - began >= 1.0
     (why, code) = said
     assert code == 72
     assert "the state being step" in why

@@ -38,7 +38,9 @@ def start(where: TrainerEnvironment) -> subprocess.Popen[str]:
     )
 
 
-def start_all(folder: Path, processes: int, reports_url: str | None = None, attempt: int = 1, **sections: Any) -> Running:
+def start_all(
+    folder: Path, processes: int, reports_url: str | None = None, attempt: int = 1, **sections: Any
+) -> Running:
     """The processes of one attempt, in `folder`."""
     wanted: dict[str, dict[str, Any]] = {
         "training": {"max_steps": 6, "batch_size": 4},
@@ -78,7 +80,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, planes):
-    """Three orders, each to one of two processes: save (to the first), SIGTERM (to the second), SIGSTOP (there, too)."""
+    """Three orders, each to one of two processes: save (to the first), SIGTERM and SIGSTOP (to the second)."""
     trains, saved, again = threading.Event(), threading.Event(), threading.Event()
 
     def answer(report):
