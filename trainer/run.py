@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from trainer.agreement import Agreement
+from trainer.bad_loss import LeftOut, Spikes
 from trainer.batch import Batch
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import Checkpoints, Restored
 from trainer.data import open_data
 from trainer.diagnosis import first_bad_layer
 from trainer.distill.lesson import teacher_job
 from trainer.distill.load import check_tokens, fingerprint, load_teacher
 from trainer.early_stopping import EarlyStopping
 from trainer.effective import effective_settings
-from trainer.errors import NonFiniteError, StorageError
+from trainer.errors import LossSpike, NonFiniteError, StorageError
 from trainer.evaluate import Evaluator
 from trainer.generate.closing import sample
 from trainer.goodput import Account
@@ -33,7 +34,7 @@ from trainer.orders import Ordered, Orders
 from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
-from trainer.restored import checkpoint_folder
+from trainer.restored import checkpoint_folder, checkpoint_in
 from trainer.spending import Spending
 from trainer.step import (
     TrainState,
@@ -44,7 +45,7 @@ from trainer.step import (
     put_batch,
     state_from_params,
 )
-from vishwamai.contract.reports import CheckpointEvent, EffectiveEvent
+from vishwamai.contract.reports import CheckpointEvent, EffectiveEvent, RewindEvent
 from vishwamai.contract.resolved import ResolvedJob
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Run:
         self._job, self._reporter, self._orders, self._account = job, reporter, orders, account
         self._config = job.effective
         self._max_steps = job.effective.training.max_steps
-        self._checkpoints = Checkpoints(checkpoint_folder(job, output), job.effective.checkpoint, self._tell_checkpoint)
+        self._folder = checkpoint_folder(job, output)
+        self._checkpoints = Checkpoints(self._folder, job.effective.checkpoint, self._tell_checkpoint)
         self.step = 0
         """Optimizer steps done, over all lives."""
         self._losses: dict[str, float] = {}
@@ -77,10 +79,8 @@ class Run:
             while not self._is_done():
                 try:
                     self._take_turn()
-                except NonFiniteError:
-                    if self._job.execution.loss_shift == "max":
-                        raise
-                    self._go_on_exactly()
+                except NonFiniteError as error:
+                    self._go_on_after(error)
             return self._finish()
         except Ordered as order:
             raise order.after(self._save_before_ending(order)) from None
@@ -125,21 +125,30 @@ class Run:
         abstract = abstract_state(self._job, self._mesh)
         with self._account.spent("restore"):
             restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
-        extra: dict[str, Any] = {}
-        if restored is None:
-            with self._account.spent("restore"):
-                self._state: TrainState = self._orders.wait_for(self._first_state)
-        else:
-            self._state, self.step, extra = restored.state, restored.step, restored.extra
-        self._evaluated: int = extra.get("evaluated", 0)
-        self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
-        self._meter = Meter(extra.get("tokens", 0), max_bad_steps=self._config.training.max_bad_steps)
-        self._reporter.resume(self.step, self._evaluated)
+        extra = self._take_up(restored)
+        self._left_out = LeftOut(extra.get("left_out"))
         before, facts = extra.get("data", {}), self._fingerprints()
         for name, value in facts.items():
             if name in before and before[name] != value:
                 _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
         self._tell_effective(resumed_from=self.step or None)
+
+    def _take_up(self, restored: Restored | None) -> dict[str, Any]:
+        """The state of a checkpoint and what was kept beside it, which is returned; or the first state and nothing."""
+        training = self._config.training
+        extra: dict[str, Any] = {}
+        if restored is None:
+            with self._account.spent("restore"):
+                self._state: TrainState = self._orders.wait_for(self._first_state)
+            self.step = 0
+        else:
+            self._state, self.step, extra = restored.state, restored.step, restored.extra
+        self._evaluated: int = extra.get("evaluated", 0)
+        self._early_stopping = EarlyStopping(training.early_stopping, extra.get("early_stopping"))
+        spikes = Spikes(training.spike_threshold, extra.get("losses", ()))
+        self._meter = Meter(extra.get("tokens", 0), max_bad_steps=training.max_bad_steps, spikes=spikes)
+        self._reporter.resume(self.step, self._evaluated)
+        return extra
 
     def _take_teacher(self) -> None:
         """The job's teacher, if it has one: its weights on the mesh, and its kernel checked like the student's."""
@@ -177,14 +186,46 @@ class Run:
         self._reporter.phase("compiling", self.step, "compiling the training step")
         began = time.perf_counter()
         with self._meter.paused():
-            self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
-            with self._account.spent("data_wait"):
-                batch = self._orders.wait_for(self._batches.peek)
+            batch = self._open_batches()
             with self._account.spent("compile"):
                 step = make_train_step(self._job, self._mesh)
                 inputs, orders = (self._state, batch, *self._teacher), self._agreement.silence
                 self._train_step = self._orders.wait_for(lambda: step.lower(*inputs, orders=orders).compile())
         self._reporter.phase("training", self.step, f"compiled in {time.perf_counter() - began:.1f} s")
+
+    def _open_batches(self) -> Batch:
+        """From here on batches are made ahead; waits for the next step's and returns it."""
+        self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
+        with self._account.spent("data_wait"):
+            return self._orders.wait_for(self._batches.peek)
+
+    def _go_on_after(self, error: NonFiniteError) -> None:
+        """What the job wants done about a loss that went bad; raises the error where that is to end."""
+        spike = isinstance(error, LossSpike)
+        if not spike and self._job.execution.loss_shift == "label":
+            self._go_on_exactly()
+            return
+        if self._config.training.on_bad_loss == "stop" or error.first_step is None or error.last_step is None:
+            raise error
+        batches = self._left_out.add(range(error.first_step, error.last_step + 1))
+        if batches is None:
+            raise error
+        self._rewind(str(error).removesuffix("."), error.last_step, batches)
+
+    def _rewind(self, why: str, bad_step: int, batches: list[int]) -> None:
+        """Goes back to the newest checkpoint, or to the beginning, and on from there without these batches."""
+        self._batches.close()
+        with suppress(StorageError), self._account.spent("save_stall"):  # of the save, told when it happened
+            self._checkpoints.wait()
+        with self._account.spent("restore"):
+            restored = checkpoint_in(self._folder, self._job, self._mesh)
+        self._take_up(restored)
+        start = f"the checkpoint of step {self.step}" if self.step else "the beginning"
+        message = f"{why}. The run goes on from {start}, without batch {', '.join(map(str, batches))}."
+        self._reporter.tell(
+            RewindEvent(time=now(), step=self.step, from_step=bad_step, batches=batches, message=message)
+        )
+        self._open_batches()
 
     def _go_on_exactly(self) -> None:
         """After a loss that was no number under the cheaper shift: the same again with the one that is always right."""
@@ -201,7 +242,7 @@ class Run:
         return put_batch(batch, self._mesh)
 
     def _fetch(self, step: int) -> Batch:
-        return self._put(self._data.batch(step))
+        return self._put(self._data.batch(self._left_out.batch_of(step)))
 
     def _take_step(self) -> None:
         if not self._batches.ready:
@@ -261,6 +302,8 @@ class Run:
             "tokens": self._meter.tokens,
             "evaluated": self._evaluated,
             "early_stopping": self._early_stopping.state(),
+            "losses": self._meter.spikes.state(),
+            "left_out": self._left_out.state(),
             "data": self._fingerprints(),
         }
 
@@ -276,7 +319,12 @@ class Run:
             return "before the first step"
         if not self._agreement.may_save(order):
             return f"at step {self.step}, without saving"
-        self._save()
+        try:
+            self._save()
+        except NonFiniteError:
+            if self._config.training.on_bad_loss == "stop":
+                raise
+            return f"at step {self.step}, and its loss has gone bad, so it is not saved"
         self._wait_for_save()
         return f"at step {self.step}, which is saved"
 

@@ -26,6 +26,7 @@ from vishwamai.contract.reports import (
     NoticeEvent,
     PhaseEvent,
     Report,
+    RewindEvent,
     SampleEvent,
     StepEvent,
 )
@@ -141,6 +142,8 @@ class _Intake:
             case SampleEvent():
                 self.progress["sample"] = event.text
                 self._tell(event, f"Sample at step {event.step}.")
+            case RewindEvent():
+                self._rewind(event)
             case GoodputEvent():
                 self._goodput(event)
             case NoticeEvent():
@@ -213,6 +216,15 @@ class _Intake:
             self.connection.execute(update(jobs).where(jobs.c.id == self.attempt.job_id).values(**answered))
             self.save = None
         self._tell(event, event.message or f"Checkpoint of step {event.step} {event.action}.")
+
+    def _rewind(self, event: RewindEvent) -> None:
+        """What this attempt said of later steps holds no longer."""
+        self.step_rows = {step: row for step, row in self.step_rows.items() if step <= event.step}
+        for table in (steps, evals):
+            mine = [table.c[name] == value for name, value in self.key.items()]
+            self.connection.execute(delete(table).where(*mine, table.c.step > event.step))
+        self.progress["step"] = self.life["last_step"] = event.step
+        self._tell(event, event.message)
 
     def _goodput(self, event: GoodputEvent) -> None:
         if self.report.process == 0:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.goodput import goodput, lost_of
+from service.records import AttemptRecord
 from tests.service.reconcile.world import START, ended, job, live
 from vishwamai.contract.reports import GoodputEvent
 from vishwamai.contract.states import Cause
@@ -56,9 +57,9 @@ def test_nothing_is_said_before_a_trainer_has():
     )
 )
 def test_the_categories_are_the_wall_time_whatever_happens(lives):
-    attempts = []
+    attempts: list[AttemptRecord] = []
     for number, (trained, back, steps, other) in enumerate(lives, 1):
-        resumed = max(0, (attempts[-1].last_step if attempts else 0) - back) or None
+        resumed = max(0, (attempts[-1].last_step or 0 if attempts else 0) - back) or None
         last = (resumed or 0) + trained
         goodput_of = account(last, 10.0 * number, step=steps, eval=other)
         end = at(10.0 * number + steps)

@@ -14,6 +14,7 @@ from vishwamai.contract.reports import (
     LogEvent,
     NoticeEvent,
     PhaseEvent,
+    RewindEvent,
     SampleEvent,
     StepEvent,
 )
@@ -61,6 +62,8 @@ def _read(event: AnyEvent, max_steps: int) -> tuple[_Level, str]:
             return "info", event.message or ""
         case NoticeEvent(notice=notice, holds=holds):
             return ("warning", f"{notice.message} ({notice.fix})") if holds else ("info", f"{notice.code}: no longer")
+        case RewindEvent():
+            return "warning", event.message
         case GoodputEvent():
             return "info", ""
         case _:

@@ -14,6 +14,7 @@ from vishwamai.contract.reports import (
     GoodputEvent,
     NoticeEvent,
     PhaseEvent,
+    Spending,
     StepEvent,
 )
 
@@ -27,7 +28,7 @@ class Status(Sink):
         self._last_checkpoint: int | None = None
         self._cause: str | None = None
         self._notices: dict[str, Notice] = {}
-        self._goodput: Mapping[str, float] = {}
+        self._goodput: Mapping[Spending, float] = {}
 
     def receive(self, event: AnyEvent) -> None:
         """Takes what the event says about progress."""
@@ -54,7 +55,7 @@ class Status(Sink):
                 if holds:
                     self._notices[notice.code] = notice
             case GoodputEvent():
-                self._goodput = {**event.seconds}
+                self._goodput = event.seconds
             case FinishedEvent():
                 self._cause = event.cause.value
                 self._update(step=event.step, reported_at=event.time)

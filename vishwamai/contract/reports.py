@@ -112,6 +112,16 @@ class SampleEvent(Event):
     text: str
 
 
+class RewindEvent(Event):
+    """A loss went bad, and the run goes on from an earlier step without the batches at fault."""
+
+    kind: Literal["rewind"] = "rewind"
+    step: Count = Field(description="Where it goes on from; 0 is the beginning.")
+    from_step: Count = Field(description="The last bad step.")
+    batches: list[Count] = Field(max_length=1_000_000, description="Numbers of the batches left out, from 1.")
+    message: str
+
+
 class GoodputEvent(Event):
     """Where the attempt's time has gone so far; told now and then, and at the end."""
 
@@ -146,6 +156,7 @@ AnyEvent = Annotated[
     | LogEvent
     | EffectiveEvent
     | SampleEvent
+    | RewindEvent
     | GoodputEvent
     | NoticeEvent
     | FinishedEvent,

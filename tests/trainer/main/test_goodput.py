@@ -1,5 +1,6 @@
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -52,11 +53,17 @@ def test_looking_is_no_sign_of_life():
 @pytest.fixture
 def watched():
     """A watchdog of one second over an account with three quick steps, and what it said and did."""
-    account, said, left = Account(), [], threading.Event()
+    account, left = Account(), threading.Event()
+    said: list[Any] = []
+
+    def leave(code):
+        said.append(code)
+        left.set()
+
     for _ in range(3):
         with account.spent("step"):
             pass
-    return account, said, left, Watchdog(account, 1.0, said.append, lambda code: (said.append(code), left.set()))
+    return account, said, left, Watchdog(account, 1.0, said.append, leave)
 
 
 def test_a_step_that_does_not_end_is_ended(watched, caplog):

@@ -1,5 +1,6 @@
 from trainer.goodput import Account
 from trainer.grace import Grace
+from vishwamai.contract.reports import NoticeEvent
 
 
 class Clock:
@@ -21,7 +22,7 @@ def with_steps_of(seconds):
 
 
 def test_a_save_that_cannot_make_it_is_said_once_and_taken_back_when_it_can():
-    told = []
+    told: list[NoticeEvent] = []
     grace = Grace(30.0, with_steps_of(4.0), told.append)
     assert grace.needed() == 0.0
     for seconds in (20.0, 27.0, 28.0):

@@ -79,7 +79,7 @@ def test_twenty_kills_change_no_bit_and_another_mesh_only_the_last_digits(server
     rng = random.Random(6)
     moments = [name for name in MOMENTS for _ in range(3)][:KILLS]
     rng.shuffle(moments)
-    statuses = Counter()
+    statuses: Counter[int] = Counter()
     for moment in moments:
         statuses[server(tmp_path / "job.json", killed, **kill_of(rng, moment))] += 1
     assert statuses.keys() == {-9, 73}, "each life was ended by its signal, and by nothing else"

@@ -93,7 +93,7 @@ def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, p
         return 200, {"accepted": True, "seq": report["seq"], "directive": directive, "request": 1}
 
     plane = planes(answer)
-    forever = {
+    forever: dict[str, Any] = {
         "training": {"max_steps": 1_000_000, "lr_schedule": "constant"},
         "logging": {"eval_every": 0, "save_every": 0, "log_every": 5},
         "run": {"stall_seconds": 3},
