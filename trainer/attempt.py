@@ -63,16 +63,15 @@ class Attempt:
                 prepare_devices(self._job, environ, processes=self._where.processes)
                 keep_compiled(self._where.compile_cache or self._where.output / COMPILED, environ)
                 cause, message = Cause.COMPLETED, self._watched(reporter)
-                leave_together(self._where)
-            except Ordered as order:
-                cause, message = order.cause, str(order)
-                if order.agreed:
-                    leave_together(self._where)
+                together = True
             except Exception as error:
                 cause, message = ending_of(error, self._job)
                 if cause is Cause.INTERNAL:
                     _LOG.exception("the trainer failed")
+                together = isinstance(error, Ordered) and error.agreed
             reporter.tell(FinishedEvent(time=now(), cause=cause, step=self._step, message=message))
+            if together:
+                leave_together(self._where)
         return CAUSES[cause].exit_code
 
     def _connect(self, reporter: Reporter, stack: ExitStack) -> None:

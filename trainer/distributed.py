@@ -1,6 +1,10 @@
 """Several processes that train as one: each drives its own devices, and together they are one mesh."""
 
+import logging
+
 from vishwamai.contract.environment import TrainerEnvironment
+
+_LOG = logging.getLogger(__name__)
 
 
 def join(where: TrainerEnvironment) -> None:
@@ -28,4 +32,7 @@ def leave_together(where: TrainerEnvironment) -> None:
         return
     import jax
 
-    jax.distributed.shutdown()
+    try:
+        jax.distributed.shutdown()
+    except Exception as error:  # all is said and saved; another process did not live to come here
+        _LOG.warning("the other processes have not ended together with this one: %s", error)

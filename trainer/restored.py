@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from trainer.checkpoints import Checkpoints, Restored
+from trainer.checkpoints import Checkpoints
 from trainer.errors import UserError
 from trainer.step import TrainState, abstract_state
 from vishwamai.contract.config import CheckpointSection
@@ -29,17 +29,10 @@ def state_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> Tr
     folder = checkpoint_folder(job, output)
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} holds no checkpoints")
-    restored = checkpoint_in(folder, job, mesh, step)
+    settings = CheckpointSection(restore="newest" if step is None else step)
+    checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
+    restored = checkpoints.restore(abstract_state(job, mesh))
+    checkpoints.close()
     if restored is None:
         raise UserError(f"{str(folder)!r} holds no committed checkpoint")
     return restored.state
-
-
-def checkpoint_in(folder: Path, job: ResolvedJob, mesh: Mesh, step: int | None = None) -> Restored | None:
-    """The committed checkpoint of one step in a folder, or the newest, which need not be; nothing there is changed."""
-    settings = CheckpointSection(restore="newest" if step is None else step)
-    checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
-    try:
-        return checkpoints.restore(abstract_state(job, mesh))
-    finally:
-        checkpoints.close()

@@ -34,7 +34,7 @@ from trainer.orders import Ordered, Orders
 from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
-from trainer.restored import checkpoint_folder, checkpoint_in
+from trainer.restored import checkpoint_folder
 from trainer.spending import Spending
 from trainer.step import (
     TrainState,
@@ -195,7 +195,7 @@ class Run:
 
     def _open_batches(self) -> Batch:
         """From here on batches are made ahead; waits for the next step's and returns it."""
-        self._batches = Prefetcher(self._fetch, self.step + 1, self._max_steps)
+        self._batches = Prefetcher(self._batch_of, self.step + 1, self._max_steps)
         with self._account.spent("data_wait"):
             return self._orders.wait_for(self._batches.peek)
 
@@ -218,7 +218,10 @@ class Run:
         with suppress(StorageError), self._account.spent("save_stall"):  # of the save, told when it happened
             self._checkpoints.wait()
         with self._account.spent("restore"):
-            restored = checkpoint_in(self._folder, self._job, self._mesh)
+            settings = self._config.checkpoint.model_copy(update={"restore": "newest"})
+            reader = Checkpoints(self._folder, settings, lambda _: None, read_only=True)
+            restored = reader.restore(abstract_state(self._job, self._mesh))
+            reader.close()
         self._take_up(restored)
         start = f"the checkpoint of step {self.step}" if self.step else "the beginning"
         message = f"{why}. The run goes on from {start}, without batch {', '.join(map(str, batches))}."
@@ -241,8 +244,11 @@ class Run:
     def _put(self, batch: Batch) -> Batch:
         return put_batch(batch, self._mesh)
 
+    def _batch_of(self, step: int) -> Batch:
+        return self._fetch(self._left_out.batch_of(step))
+
     def _fetch(self, step: int) -> Batch:
-        return self._put(self._data.batch(self._left_out.batch_of(step)))
+        return self._put(self._data.batch(step))
 
     def _take_step(self) -> None:
         if not self._batches.ready:
@@ -341,7 +347,7 @@ class Run:
         """The same end, naming the first bad layer if the job asks for it."""
         if not self._config.training.find_bad_layer or error.first_step is None:
             return error
-        batch = self._fetch(error.first_step)  # bad steps changed nothing, so the weights are still those before it
+        batch = self._batch_of(error.first_step)  # bad steps changed nothing, so the weights are still those before it
         found = self._orders.wait_for(lambda: first_bad_layer(self._job, self._mesh, self._state.params, batch))
         return NonFiniteError(f"{error} {found}", error.first_step)
 

@@ -81,7 +81,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, planes):
     """Three orders, each to one of two processes: save (to the first), SIGTERM and SIGSTOP (to the second)."""
-    trains, saved, again = threading.Event(), threading.Event(), threading.Event()
+    trains, saved, evaluates, again = (threading.Event() for _ in range(4))
 
     def answer(report):
         for event in report["events"]:
@@ -89,6 +89,8 @@ def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, p
                 (trains if report["attempt"] == 1 else again).set()
             if event.get("action") == "committed":
                 saved.set()
+            if event.get("phase") == "evaluating":
+                evaluates.set()
         directive = "save" if trains.is_set() else "continue"
         return 200, {"accepted": True, "seq": report["seq"], "directive": directive, "request": 1}
 
@@ -98,8 +100,12 @@ def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, p
         "logging": {"eval_every": 0, "save_every": 0, "log_every": 5},
         "run": {"stall_seconds": 3},
     }
-    running = start_all(tmp_path, 2, plane.address, **forever)
+    # Half the corpus is evaluated on, which takes far longer than to end it.
+    evaluating = {"data": {"eval_fraction": 0.5, "eval_batches": 100_000}}
+    evaluating |= {"logging": forever["logging"] | {"eval_every": 100}}
+    running = start_all(tmp_path, 2, plane.address, **(forever | evaluating))
     assert saved.wait(200)
+    assert evaluates.wait(200)
     running[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=100)[0] for process in running]
     assert [process.returncode for process in running] == [73, 73], outputs
@@ -107,6 +113,8 @@ def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, p
     assert sorted(int(path.name) for path in (tmp_path / "out/checkpoints").iterdir()) == committed
     last = plane.events[-1]
     assert (last["kind"], last["cause"], last["step"]) == ("finished", "preempted", committed[-1])
+    assert committed[-1] % 100 == 0
+    assert [event for event in plane.events if event["kind"] == "eval"] == []
     assert len(committed) == 2, "one for the order to save, however often it was repeated, and one for the end"
     assert "Another process was told to end at step" in last["message"]
     assert f"Stopped by SIGTERM at step {committed[-1]}, which is saved." in outputs[1]

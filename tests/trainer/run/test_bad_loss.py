@@ -1,9 +1,8 @@
 """A batch that ruins the loss is left out, and the rest goes on as if it had never been there."""
 
 import statistics
-from dataclasses import dataclass
-from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,56 +10,52 @@ from hypothesis import strategies as st
 
 from tests.trainer.run.lives import Observer, live, losses, small_job
 from trainer.bad_loss import LEAST, LeftOut, Spikes
-from trainer.data import open_data
+from trainer.run import Run
 from vishwamai.contract.states import Cause
 
 BAD = 7
 TRAINING = {"on_bad_loss": "rewind", "max_steps": 12}
 
 
-@dataclass
-class Data:
-    """The job's data with one batch changed, or left out from the beginning."""
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Lives meet batches that `change` makes, given the number of each and what is there."""
+    fetch = Run._fetch
 
-    inner: Any
-    spoil: Any
-    skip: bool = False
+    def spoil(change):
+        def changed(run, number):
+            return jax.tree.map(
+                lambda old, new: jax.device_put(new, old.sharding),
+                fetch(run, number),
+                change(number, jax.device_get(fetch(run, number))),
+            )
 
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
+        monkeypatch.setattr(Run, "_fetch", changed)
 
-    def batch(self, step):
-        if self.skip:
-            return self.inner.batch(step + (step >= BAD))
-        batch = self.inner.batch(step)
-        return self.spoil(batch) if step == BAD else batch
+    return spoil
 
 
 def not_a_number(batch):
     return batch._replace(weights=np.full_like(batch.weights, np.nan))
 
 
-@pytest.fixture
-def spoilt(monkeypatch):
-    """Makes lives meet a bad batch, or one less."""
-
-    def spoil(how=not_a_number, *, skip=False):
-        monkeypatch.setattr("trainer.run.open_data", lambda job: Data(open_data(job), how, skip))
-
-    return spoil
+def one_bad(number, batch):
+    return not_a_number(batch) if number == BAD else batch
 
 
 @pytest.fixture
-def without(tmp_path, spoilt):
+def without(tmp_path, monkeypatch):
     """Losses of a run that never had the batch."""
-    spoilt(skip=True)
-    job = small_job(tmp_path, training={"max_steps": 12})
-    assert live(job, tmp_path / "without", Observer()) == 0
+    fetch = Run._fetch
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_fetch", lambda run, number: fetch(run, number + (number >= BAD)))
+        job = small_job(tmp_path, training={"max_steps": 12})
+        assert live(job, tmp_path / "without", Observer()) == 0
     return losses(tmp_path / "without")
 
 
 def test_a_batch_that_gives_no_number_is_left_out(tmp_path, spoilt, without):
-    spoilt()
+    spoilt(one_bad)
     observer = Observer()
     assert live(small_job(tmp_path, training=TRAINING), tmp_path / "output", observer) == 0
     [rewind] = observer.of("rewind")
@@ -72,7 +67,7 @@ def test_a_batch_that_gives_no_number_is_left_out(tmp_path, spoilt, without):
 
 def test_what_is_left_out_outlives_the_process(tmp_path, spoilt, without):
     """Ended after the rewind and a save; the next life never meets the batch."""
-    spoilt()
+    spoilt(one_bad)
     job = small_job(tmp_path, training=TRAINING, checkpoint={"keep_last": 100})
     assert live(job, tmp_path / "output", Observer()) == 0
     for step in (12, 4):
@@ -86,47 +81,33 @@ def test_what_is_left_out_outlives_the_process(tmp_path, spoilt, without):
 
 def test_without_a_checkpoint_it_begins_again_and_a_run_that_stays_bad_ends(tmp_path, spoilt):
     job = small_job(tmp_path, training=TRAINING, logging={"save_every": 0})
-    spoilt()
+    spoilt(one_bad)
     observer = Observer()
     assert live(job, tmp_path / "output", observer) == 0
     assert [(event.step, event.batches) for event in observer.of("rewind")] == [(0, [BAD])]
 
-    class Worse(Data):
-        def batch(self, step):
-            batch = self.inner.batch(step)
-            return not_a_number(batch) if step >= BAD else batch
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.run.open_data", lambda job: Worse(open_data(job), None))
-        observer = Observer()
-        assert live(job, tmp_path / "worse", observer) == 71
+    spoilt(lambda number, batch: not_a_number(batch) if number >= BAD else batch)
+    observer = Observer()
+    assert live(job, tmp_path / "worse", observer) == 71
     assert observer.finished.cause is Cause.NON_FINITE
     assert [event.batches for event in observer.of("rewind")] == [[BAD], [BAD + 1], [BAD + 2]]
 
 
 def test_a_spike_is_found_and_its_batch_left_out(tmp_path, spoilt):
-    def shifted(batch):
-        return batch._replace(targets=np.full_like(batch.targets, 3))  # a byte that the corpus lacks
+    def one_strange(number, batch):
+        strange = np.full_like(batch.targets, 3)  # a byte that the corpus lacks
+        return batch._replace(targets=strange) if number == 20 else batch
 
+    spoilt(one_strange)
     training = {"max_steps": 24, "spike_threshold": 1.2, "learning_rate": 3e-2}
-    spoilt(lambda batch: batch)
-    assert live(small_job(tmp_path, training=training), tmp_path / "sound", Observer()) == 0
-
-    class Late(Data):
-        def batch(self, step):
-            batch = self.inner.batch(step)
-            return shifted(batch) if step == 20 else batch
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.run.open_data", lambda job: Late(open_data(job), None))
-        stopped, went_back = Observer(), Observer()
-        assert live(small_job(tmp_path, training=training), tmp_path / "stopped", stopped) == 71
-        assert "is above training.spike_threshold 1.2 times" in stopped.finished.message
-        job = small_job(tmp_path, training=training | {"on_bad_loss": "rewind"})
-        assert live(job, tmp_path / "rewound", went_back) == 0
+    stopped, went_back = Observer(), Observer()
+    assert live(small_job(tmp_path, training=training), tmp_path / "stopped", stopped) == 71
+    assert "is above training.spike_threshold 1.2 times" in stopped.finished.message
+    job = small_job(tmp_path, training=training | {"on_bad_loss": "rewind"})
+    assert live(job, tmp_path / "rewound", went_back) == 0
     [rewind] = went_back.of("rewind")
     assert (rewind.step, rewind.from_step, rewind.batches) == (16, 20, [20])
-    assert [row[1] for row in losses(tmp_path / "rewound")] == [row[1] for row in losses(tmp_path / "sound")]
+    assert [step for kind, step, _ in losses(tmp_path / "rewound") if kind == "step"] == list(range(1, 25))
 
 
 @given(st.sets(st.integers(1, 60)), st.integers(1, 60))
