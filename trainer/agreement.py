@@ -42,19 +42,19 @@ class Agreement:
         self._end: EndOrder | None = None
         self._loudest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
-    def voice(self) -> jax.Array:
-        """int32 [devices], one on each: what this process has been asked, for the step about to be sent."""
+    def voice(self) -> jax.Array | None:
+        """int32 [devices], one on each: what this process was asked, for the step about to be sent; None if alone."""
         if self.alone:
-            return self.silence
+            return None
         number = _SAVE if self._orders.take_save() else 0
         if (end := self._orders.end) is not None:
             number = (_END if end.save else _END_UNSAVED) + _CAUSES.index(end.cause)
         return self._spoken(number)
 
     @property
-    def silence(self) -> jax.Array:
+    def silence(self) -> jax.Array | None:
         """What is said when nothing was asked."""
-        return self._spoken(0)
+        return None if self.alone else self._spoken(0)
 
     def sent(self, heard: jax.Array) -> None:
         """A step was sent, and this is what it will return; the step before it is done."""

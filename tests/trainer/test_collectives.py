@@ -37,9 +37,10 @@ LAYOUTS = {
 def compiled(job: ResolvedJob) -> Module:
     """The job's step."""
     mesh = make_mesh(job)
-    orders = Agreement(Orders(), mesh).silence
+    agreement = Agreement(Orders(), mesh)
+    agreement.alone = False  # of several processes, which agree in the step
     inputs = abstract_state(job, mesh), abstract_batch(job, mesh)
-    program = make_train_step(job, mesh).lower(*inputs, orders=orders).compile()
+    program = make_train_step(job, mesh).lower(*inputs, orders=agreement.silence).compile()
     return parse_hlo(str(program.as_text()))
 
 

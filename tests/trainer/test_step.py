@@ -247,6 +247,7 @@ def test_a_step_moves_nothing_between_host_and_device():
     state = jax.device_put(start(), state_shardings(job, mesh))
     batches = [put_batch(random_batch(job, seed), mesh) for seed in range(3)]
     agreement = Agreement(Orders(), mesh)
+    agreement.alone = False  # of several processes, which agree in the step
     state, _ = step(state, batches[0], orders=agreement.voice())
     with jax.transfer_guard("disallow"):
         for batch in batches[1:]:
