@@ -30,7 +30,15 @@ from vishwamai.contract.api import (
 from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
 from vishwamai.contract.load import check_config
 from vishwamai.contract.problems import Problem, ProblemDocument
-from vishwamai.contract.reports import EvalEvent, PhaseEvent, Report, ReportReceipt, StepEvent
+from vishwamai.contract.reports import (
+    EvalEvent,
+    GoodputEvent,
+    PhaseEvent,
+    Report,
+    ReportReceipt,
+    Spending,
+    StepEvent,
+)
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.states import JobState
 
@@ -76,7 +84,9 @@ def examples() -> dict[str, Any]:
 
 def _job_values() -> list[BaseModel]:
     resolved = resolve(check_config(CONFIG), SITE["local"])
-    attempt = AttemptRecord(1, _AT, first_step=1, last_step=120)
+    seconds: dict[Spending, float] = {"init": 3.0, "compile": 8.0, "step": 14.0, "eval": 1.0, "save_stall": 0.2}
+    account = GoodputEvent(time=_LATER, step=120, wall_seconds=26.2, seconds=seconds)
+    attempt = AttemptRecord(1, _AT, first_step=1, last_step=120, goodput=account)
     record = JobRecord(
         id=JOB_ID,
         name="first-steps",
@@ -104,7 +114,7 @@ def _job_values() -> list[BaseModel]:
         job,
         JobList(jobs=[views.job_summary(record, progress)], next_cursor=JOB_ID),
         Validation(resolved=resolved, decisions=resolved.decisions, warnings=resolved.warnings),
-        AttemptList(attempts=[views.attempt(attempt)]),
+        AttemptList(attempts=views.attempts(record)),
         CheckpointList(checkpoints=[checkpoint]),
     ]
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from vishwamai.contract.problems import Notice
+from vishwamai.contract.reports import GoodputEvent
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import Cause, JobState
 
@@ -28,6 +30,8 @@ class AttemptRecord:
     reported_message: str | None = None
     cause: Cause | None = None
     message: str | None = None
+    goodput: GoodputEvent | None = None
+    """The newest account of its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,10 @@ class JobRecord:
     """Checkpoint chosen by a retry for the attempt numbered retried_at_attempt + 1; None: the newest."""
     ended_at: datetime | None = None
     """When it came into a terminal state."""
+    saves_asked: int = 0
+    """Requests for a checkpoint so far."""
+    saves_answered: int = 0
+    """Number of the newest request that a checkpoint, or a save that failed, has answered."""
 
     @property
     def attempt(self) -> AttemptRecord | None:
@@ -77,6 +85,8 @@ class ProgressRecord:
     """What the trainer says really ran."""
     sample: str | None = None
     """Text the model wrote last."""
+    notices: dict[str, Notice] = field(default_factory=dict)
+    """What the newest attempt's trainer warns of, by code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from trainer.compile_cache import keep_compiled
 from trainer.devices import prepare_devices
 from trainer.distill.teacher import find_teacher
-from trainer.distributed import join
+from trainer.distributed import join, leave_together
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
+from trainer.goodput import Account
 from trainer.orders import Ordered, Orders
 from trainer.reporting import Reporter, Sink, now
 from trainer.reporting.console import Console
@@ -23,7 +25,8 @@ from trainer.reporting.server import StatusServer
 from trainer.reporting.spool import Spool
 from trainer.reporting.status import Status
 from trainer.signals import Signals
-from vishwamai.contract.environment import TrainerEnvironment
+from trainer.watchdog import Watchdog
+from vishwamai.contract.environment import COMPILED, TrainerEnvironment
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.reports import UNDELIVERED, FinishedEvent
 from vishwamai.contract.resolution.cache import writes_cache
@@ -45,7 +48,9 @@ class Attempt:
         """
         self._job, self._where, self._by_hand, self._sinks = job, where, by_hand, sinks
         self._orders = Orders()
-        self._step = 0
+        self._account = Account()
+        self._run: Any = None
+        """The trainer.run.Run, once jax may be imported."""
 
     def live(self, environ: MutableMapping[str, str]) -> int:
         """Trains to the end, whatever it is, and returns the exit code that tells it."""
@@ -56,12 +61,17 @@ class Attempt:
             try:
                 self._connect(reporter, stack)
                 prepare_devices(self._job, environ, processes=self._where.processes)
-                cause, message = Cause.COMPLETED, self._train(reporter)
+                keep_compiled(self._where.compile_cache or self._where.output / COMPILED, environ)
+                cause, message = Cause.COMPLETED, self._watched(reporter)
+                together = True
             except Exception as error:
                 cause, message = ending_of(error, self._job)
                 if cause is Cause.INTERNAL:
                     _LOG.exception("the trainer failed")
+                together = isinstance(error, Ordered) and error.agreed
             reporter.tell(FinishedEvent(time=now(), cause=cause, step=self._step, message=message))
+            if together:
+                leave_together(self._where)
         return CAUSES[cause].exit_code
 
     def _connect(self, reporter: Reporter, stack: ExitStack) -> None:
@@ -110,6 +120,16 @@ class Attempt:
         reporter.add(metrics)
         _LOG.info("metrics at http://127.0.0.1:%d/metrics, progress at /status", server.port)
 
+    def _watched(self, reporter: Reporter) -> str:
+        """Trains under the eyes of the watchdog."""
+
+        def stalled(why: str) -> None:
+            reporter.tell(FinishedEvent(time=now(), cause=Cause.STALLED, step=self._step, message=why))
+            reporter.close()
+
+        with Watchdog(self._account, self._job.effective.run.stall_seconds, stalled):
+            return self._train(reporter)
+
     def _train(self, reporter: Reporter) -> str:
         reporter.phase("starting", 0)
         try:
@@ -117,11 +137,12 @@ class Attempt:
             life = self._orders.wait_for(self._load)
         except Ordered as order:
             raise order.after("before it had begun") from None
-        run = life(self._job, self._where.output, reporter, self._orders)
-        try:
-            return run.train()
-        finally:
-            self._step = run.step
+        self._run = life(self._job, self._where.output, reporter, self._orders, self._account)
+        return str(self._run.train())
+
+    @property
+    def _step(self) -> int:
+        return 0 if self._run is None else int(self._run.step)
 
     def _load(self) -> Callable[..., Any]:
         """What makes the life that the job asks for."""

@@ -10,12 +10,13 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from trainer.attempt import Attempt
+from trainer.compile_cache import keep_compiled
 from trainer.devices import detect_platform, prepare_devices
 from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
 from trainer.plan.text import as_text
-from vishwamai.contract.environment import TrainerEnvironment, read_teachers
+from vishwamai.contract.environment import COMPILE_CACHE, TrainerEnvironment, read_teachers
 from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
@@ -25,7 +26,7 @@ from vishwamai.contract.states import CAUSES, Cause
 
 _EPILOG = """exit codes:
   0 completed   1 internal error   2 the config or the data is at fault   70 out of memory   71 loss is no number
-  73 stopped by a signal (saved; start again to go on)   74 host or disk failed   75 cancelled
+  72 stalled   73 stopped by a signal (saved; start again to go on)   74 host or disk failed   75 cancelled
 """
 
 _SAMPLING: dict[str, tuple[type, str, str]] = {
@@ -186,6 +187,8 @@ def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) ->
     request = _generate_request(options)
     origin = find_origin(options.source, detect_platform(environ), options.tokenizer)
     prepare_devices(origin.job, environ)
+    if folder := environ.get(COMPILE_CACHE):
+        keep_compiled(Path(folder), environ)
     from trainer.generate.command import generate  # brings jax, whose devices are chosen by now
 
     answer = generate(origin, request)

@@ -1,6 +1,10 @@
 """Several processes that train as one: each drives its own devices, and together they are one mesh."""
 
+import logging
+
 from vishwamai.contract.environment import TrainerEnvironment
+
+_LOG = logging.getLogger(__name__)
 
 
 def join(where: TrainerEnvironment) -> None:
@@ -12,6 +16,23 @@ def join(where: TrainerEnvironment) -> None:
         return
     import jax
 
+    # JAX's own answer to SIGTERM would take the place of ours (trainer/signals.py).
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=where.coordinator, num_processes=where.processes, process_id=where.process
     )
+
+
+def leave_together(where: TrainerEnvironment) -> None:
+    """Waits until all processes have come here, so that nobody loses the coordinator while at work.
+
+    For ends that all agree on; a process that ends on its own just goes.
+    """
+    if where.processes == 1:
+        return
+    import jax
+
+    try:
+        jax.distributed.shutdown()
+    except Exception as error:  # all is said and saved; another process did not live to come here
+        _LOG.warning("the other processes have not ended together with this one: %s", error)

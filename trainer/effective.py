@@ -29,5 +29,6 @@ def effective_settings(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "tokens_per_step": job.batch.tokens_per_step,
         "data": data,
+        "compile_cache": jax.config.jax_compilation_cache_dir,
         "resumed_from": resumed_from,
     }

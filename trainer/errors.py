@@ -20,10 +20,15 @@ class NonFiniteError(TrainerError):
 
     cause = Cause.NON_FINITE
 
-    def __init__(self, message: str, first_step: int | None = None) -> None:
-        """`first_step`: the first of the bad steps in a row."""
+    def __init__(self, message: str, first_step: int | None = None, last_step: int | None = None) -> None:
+        """`first_step` and `last_step`: the bad steps in a row; the last is the first where only one is given."""
         super().__init__(message)
         self.first_step = first_step
+        self.last_step = first_step if last_step is None else last_step
+
+
+class LossSpike(NonFiniteError):
+    """The loss is a number, and far above those before."""
 
 
 class StorageError(TrainerError):

@@ -36,10 +36,17 @@ class Evaluator:
         """False when nothing was held out."""
         return bool(self._batches)
 
-    def evaluate(self, params: Params, step: int) -> EvalEvent:
-        """The evaluation of the parameters of `step`. Raises NonFiniteError when the loss is no number."""
+    def evaluate(self, params: Params, step: int, between: Callable[[], None] = lambda: None) -> EvalEvent:
+        """The evaluation of the parameters of `step`. Raises NonFiniteError when the loss is no number.
+
+        `between` is called before each batch; what it raises ends the evaluation.
+        """
         began = time.perf_counter()
-        sums = jax.device_get([self._step(params, self._put(batch)) for batch in self._batches])
+        found = []
+        for batch in self._batches:
+            between()
+            found.append(self._step(params, self._put(batch)))
+        sums = jax.device_get(found)
         total, tokens = np.sum(np.asarray(sums, np.float64), axis=0)
         loss = float(total / tokens)
         if not math.isfinite(loss):

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import jax
 
-from trainer.errors import NonFiniteError
+from trainer.bad_loss import Spikes
+from trainer.errors import LossSpike, NonFiniteError
 from trainer.reporting import now
 from trainer.step import StepMetrics
 from vishwamai.contract.reports import StepEvent
@@ -20,11 +21,12 @@ _LOG = logging.getLogger(__name__)
 class Meter:
     """Metrics since the last logged step, read from the device only when they are wanted."""
 
-    def __init__(self, tokens: int = 0, *, max_bad_steps: int = 1) -> None:
+    def __init__(self, tokens: int = 0, *, max_bad_steps: int = 1, spikes: Spikes | None = None) -> None:
         """`max_bad_steps`: so many in a row end the run (trainer/loss_scale.py says what a bad step is)."""
         self.tokens = tokens
         """Trained on since the run began, up to the last `settle`."""
         self._max_bad_steps = max_bad_steps
+        self.spikes = spikes or Spikes(None)
         self._unread: list[tuple[int, StepMetrics]] = []
         self._newest: StepMetrics | None = None
         self._began_at = time.perf_counter()
@@ -32,18 +34,24 @@ class Meter:
 
     def add(self, step: int, metrics: StepMetrics, data_wait: float) -> None:
         """One step was sent to the device; waits for the one before it, so that no order has to wait for many."""
-        if self._unread:
-            jax.block_until_ready(self._unread[-1][1].loss)
+        self.catch_up()
         self._unread.append((step, metrics))
         self._steps += 1
         self._data_wait += data_wait
 
+    def catch_up(self) -> None:
+        """Waits until the device has done all that it was sent."""
+        if self._unread:
+            jax.block_until_ready(self._unread[-1][1].loss)
+
     def settle(self) -> None:
-        """Waits for all steps so far. Raises NonFiniteError after too many bad ones in a row, naming the first."""
+        """Waits for all steps so far. Raises NonFiniteError after too many bad ones in a row, LossSpike at a spike."""
         unread, self._unread = self._unread, []
         for step, metrics in zip((step for step, _ in unread), jax.device_get([m for _, m in unread]), strict=True):
             if metrics.finite:
                 self.tokens += round(float(metrics.tokens))
+                if wrong := self.spikes.judge(float(metrics.loss)):
+                    raise LossSpike(f"Loss {float(metrics.loss):.4f} at step {step} {wrong}.", step)
             else:
                 self._answer(step, metrics)
             self._newest = metrics
@@ -54,7 +62,7 @@ class Meter:
         if bad >= self._max_bad_steps:
             many = f", the last of {bad} such steps in a row" if bad > 1 else ""
             message = f"{what}{many}: the weights of that step were not saved. {CAUSES[Cause.NON_FINITE].hint}"
-            raise NonFiniteError(message, first_step=step - bad + 1)
+            raise NonFiniteError(message, step - bad + 1, step)
         scale = f"; the loss scale is now {float(metrics.health.scale):g}" if not bad else ""
         _LOG.warning("%s: the step is skipped, the %d. of this run%s", what, int(metrics.health.skipped), scale)
 

@@ -22,13 +22,14 @@ class EndOrder:
 class Ordered(TrainerError):
     """The run ends because someone wants it to."""
 
-    def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
+    def __init__(self, order: EndOrder, *, agreed: bool = False) -> None:
+        """`agreed`: all processes of the attempt end here."""
+        super().__init__(order.message)
+        self.cause, self.save, self.agreed = order.cause, order.save, agreed
 
     def after(self, what_was_done: str) -> "Ordered":
         """The same end, saying more."""
-        return Ordered(self.cause, f"{self} {what_was_done}.")
+        return Ordered(EndOrder(self.cause, f"{self} {what_was_done}.", self.save), agreed=self.agreed)
 
 
 class Orders:
@@ -54,7 +55,7 @@ class Orders:
     def check(self) -> None:
         """Raises Ordered once someone wants the run to end."""
         if self._end is not None:
-            raise Ordered(self._end.cause, self._end.message)
+            raise Ordered(self._end)
 
     def ask_save(self) -> None:
         """Asks for a checkpoint at the next step."""

@@ -15,6 +15,11 @@ class Prefetcher[T]:
         self._next = first
         self._ahead: Future[T] = self._pool.submit(fetch, first)
 
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns at once."""
+        return self._ahead.done()
+
     def peek(self) -> T:
         """The batch of the next step; `take` gives it again."""
         return self._ahead.result()
@@ -28,3 +33,7 @@ class Prefetcher[T]:
         if self._next <= self._last:
             self._ahead = self._pool.submit(self._fetch, self._next)
         return batch, waited
+
+    def close(self) -> None:
+        """Fetches no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

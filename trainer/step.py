@@ -56,6 +56,8 @@ class StepMetrics(NamedTuple):
     """After the step."""
     parts: dict[str, jax.Array] = {}
     """Beside a teacher: means per token of what the loss is made of, and how the two models compare."""
+    heard: Any = 0
+    """int32: the loudest of the orders that processes sent with the step, trainer.agreement."""
 
 
 EvalStep = Callable[[Params, Batch], Sums]
@@ -66,7 +68,7 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
 
     The state given is consumed: its buffers become the new state's. Of a job with a teacher, the teacher's parameters
     are a third argument, which stays as it is; beside a teacher of another tokenizer the classes of both vocabularies,
-    int32 [V] each, are a fourth.
+    int32 [V] each, are a fourth. `orders`, int32 [devices], one on each, tell what processes were asked.
     """
     optimizer = make_optimizer(job.effective.training, describe_trained(job).matrices())
     schedule = learning_rate(job.effective.training)
@@ -78,7 +80,9 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
         learns = bool(teacher) or job.teacher_cache is not None
         return (*teacher, temperature_at(section, state.step, max_steps)) if learns and section else ()
 
-    def step(state: TrainState, batch: Batch, *teacher: Any) -> tuple[TrainState, StepMetrics]:
+    def step(
+        state: TrainState, batch: Batch, *teacher: Any, orders: jax.Array | None = None
+    ) -> tuple[TrainState, StepMetrics]:
         key = jax.random.bits(jax.random.fold_in(dropout_key, state.step), (2,))
         sums, gradients = gradients_of(state.params, batch, key, state.health.scale, *taught(state, teacher))
         share = 1.0 / jnp.maximum(sums.weight, 1.0)
@@ -96,7 +100,8 @@ def make_train_step(job: ResolvedJob, mesh: Mesh) -> jax.stages.Wrapped:
         opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, state.opt_state)
         health = after_step(state.health, job.precision, loss, finite)
         told = means(sums.parts, sums.weight)
-        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health, told)
+        heard = jnp.int32(0) if orders is None else jnp.max(orders)
+        metrics = StepMetrics(loss, grad_norm, schedule(state.step), sums.weight, finite, health, told, heard)
         return TrainState(state.step + 1, params, opt_state, health), metrics
 
     shardings = state_shardings(job, mesh)

@@ -28,7 +28,7 @@ from service.launchers.generation import Generations, Place
 from service.launchers.processes import birth, group_members, send
 from service.launchers.supervisor import EXIT, OUTPUT, PROCESS, record_exit, take_lock
 from service.records import Observation
-from vishwamai.contract.environment import ATTEMPT, JOB_ID, TrainerEnvironment
+from vishwamai.contract.environment import ATTEMPT, COMPILE_CACHE, COMPILED, JOB_ID, TrainerEnvironment
 from vishwamai.contract.environment import OUTPUT as OUTPUT_FOLDER
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.reports import UNDELIVERED, Report
@@ -76,11 +76,7 @@ class LocalLauncher:
         self._environ = environ
         self._generations = Generations((python, *generate), at_once=max_generations, seconds=generation_seconds)
         # A restart, and the next job of the same shape, need not compile anew what this machine has compiled before.
-        self._defaults = {
-            "JAX_COMPILATION_CACHE_DIR": str(data_dir.absolute() / "compiled"),
-            "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+        self._compiled = data_dir.absolute() / COMPILED
 
     async def launch(self, launch: Launch) -> None:
         """Starts the attempt unless it was started before. Raises LaunchError when this machine cannot."""
@@ -112,7 +108,8 @@ class LocalLauncher:
 
     def _generation_place(self, job_id: str) -> Place:
         try:
-            return Place(self._jobs / job_id, self._directory(job_id), self._inherited())
+            environment = self._inherited() | {COMPILE_CACHE: str(self._compiled)}
+            return Place(self._jobs / job_id, self._directory(job_id), environment)
         except (OSError, LaunchError) as error:
             raise GenerationRefused(f"The job's folder cannot be used: {error}") from error
 
@@ -169,11 +166,12 @@ class LocalLauncher:
             reports_url=f"{self._base_url}/jobs/{job_id}/reports",
             reports_token_file=self._token_file(job_id),
             metrics_port=0,  # any free one; the trainer logs which
+            compile_cache=self._compiled,
         )
 
     def _inherited(self) -> dict[str, str]:
         kept = {k: v for k, v in self._environ.items() if k in _INHERITED or k.startswith(_INHERITED_FAMILIES)}
-        return self._defaults | kept | {"PYTHONUNBUFFERED": "1"}
+        return kept | {"PYTHONUNBUFFERED": "1"}
 
     def _token_file(self, job_id: str) -> Path:
         return self._jobs / job_id / "reports.token"

@@ -59,6 +59,12 @@ def cancel(context: Context, job_id: str, *, save: bool) -> Job:
     return get(context, job_id)
 
 
+def save(context: Context, job_id: str) -> Job:
+    """Asks for a checkpoint, now. Raises UnknownJob, ForbiddenMove."""
+    context.store.request_save(job_id, context.clock())
+    return get(context, job_id)
+
+
 def retry(context: Context, job_id: str, from_step: int | None) -> Job:
     """Queues an ended job again. Raises UnknownJob, ForbiddenMove, UnknownCheckpoint."""
     record(context, job_id)
@@ -79,7 +85,7 @@ def events(context: Context, job_id: str, *, after: int, limit: int) -> EventLis
 
 def attempts(context: Context, job_id: str) -> AttemptList:
     """All attempts, oldest first. Raises UnknownJob."""
-    return AttemptList(attempts=[views.attempt(one) for one in record(context, job_id).attempts])
+    return AttemptList(attempts=views.attempts(record(context, job_id)))
 
 
 def checkpoints(context: Context, job_id: str) -> CheckpointList:

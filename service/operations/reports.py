@@ -28,5 +28,13 @@ def take(context: Context, job_id: str, report: Report) -> ReportReceipt:
         raise InvalidReport(problems)
     receipt = context.store.store_report(job_id, report, context.clock())
     # A process that still reports for a job that is over was forgotten by whoever ended it.
-    wanted: Directive = "stop" if receipt.stop is not None or receipt.state.is_terminal else "continue"
-    return ReportReceipt(accepted=receipt.accepted, seq=receipt.seq, directive=wanted, save=receipt.stop != "now")
+    wanted: Directive = "continue" if receipt.save is None else "save"
+    if receipt.stop is not None or receipt.state.is_terminal:
+        wanted = "stop"
+    return ReportReceipt(
+        accepted=receipt.accepted,
+        seq=receipt.seq,
+        directive=wanted,
+        save=receipt.stop != "now",
+        request=receipt.save,
+    )

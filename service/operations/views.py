@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from service.goodput import goodput, lost_of
 from service.records import AttemptRecord, JobRecord, ProgressRecord
 from service.restarts import restarts_left
 from vishwamai.contract.api import Attempt, Checkpoint, Condition, Job, JobEvent, JobSummary, Progress
@@ -30,17 +31,23 @@ def job(
         output=output,
         resolved=record.resolved,
         decisions=record.resolved.decisions,
-        warnings=record.resolved.warnings,
-        attempts=[attempt(one) for one in record.attempts],
+        warnings=[*record.resolved.warnings, *progress.notices.values()],
+        attempts=attempts(record),
         conditions=[condition(event) for event in history],
         restarts_left=restarts_left(record),
         last_checkpoint=checkpoints[0] if checkpoints else None,
         effective=progress.effective,
+        goodput=goodput(record),
         sample=progress.sample,
     )
 
 
-def attempt(record: AttemptRecord) -> Attempt:
+def attempts(record: JobRecord) -> list[Attempt]:
+    """The job's lives, oldest first."""
+    return [attempt(one, lost_of(record, one)) for one in record.attempts]
+
+
+def attempt(record: AttemptRecord, lost_steps: int | None) -> Attempt:
     """One life of the job's processes; until reconcile has judged its end, the trainer's own word for it stands."""
     return Attempt(
         number=record.number,
@@ -49,6 +56,7 @@ def attempt(record: AttemptRecord) -> Attempt:
         first_step=record.first_step,
         last_step=record.last_step,
         resumed_from=record.resumed_from,
+        lost_steps=lost_steps,
         exit_codes={str(process): code for process, code in sorted(record.exit_codes.items())},
         cause=record.cause or record.reported_cause,
         message=record.message or record.reported_message,

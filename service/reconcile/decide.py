@@ -20,9 +20,8 @@ from service.wording import sentence
 from vishwamai.contract.states import CAUSES, Cause, JobState
 
 ASK_AFTER = timedelta(seconds=10)
-"""A stop travels in the answers to reports. A trainer still there by then gets SIGTERM, on which it saves as well."""
-KILL_AFTER = timedelta(seconds=70)
-"""... and 60 seconds later SIGKILL."""
+"""A stop travels in the answers to reports. A trainer still there by then gets SIGTERM, on which it saves as well; and
+SIGKILL when its grace, `run.grace_seconds`, is over."""
 KILL_NOW_AFTER = timedelta(seconds=5)
 """A trainer told to stop without saving has this long."""
 
@@ -61,6 +60,11 @@ def waiting_reasons(jobs: Iterable[JobRecord], max_running: int | None) -> dict[
     return {job.id: reason for job in queued[max(0, max_running - running) :]}
 
 
+def grace_of(job: JobRecord) -> timedelta:
+    """The time that a trainer has from SIGTERM to its exit."""
+    return timedelta(seconds=job.resolved.effective.run.grace_seconds)
+
+
 def restore_of(job: JobRecord) -> Restore:
     """Where the newest attempt starts from.
 
@@ -89,7 +93,7 @@ def _clean_up(job: JobRecord, seen: Observation | None, now: datetime) -> list[A
         return [Move(JobState.CANCELLED, Cause.CANCELLED, "Cancelled on request while suspended.")]
     if seen is None or seen.phase in {"absent", "exited"}:
         return []
-    return [Terminate(seen.attempt, kill=now - job.updated_at >= KILL_AFTER)]
+    return [Terminate(seen.attempt, kill=now - job.updated_at >= grace_of(job))]
 
 
 def _between_attempts(job: JobRecord, now: datetime, wait: str | None) -> list[Action]:
@@ -128,7 +132,7 @@ def _live_attempt(job: JobRecord, attempt: AttemptRecord, seen: Observation, now
     if seen.phase == "absent":
         return _absent(job, attempt, seen, now)
     if job.state == JobState.SUSPENDED:
-        return [Terminate(attempt.number, kill=now - job.updated_at >= KILL_AFTER)]
+        return [Terminate(attempt.number, kill=now - job.updated_at >= grace_of(job))]
     stop = _stop(job, attempt.number, now)
     if not _awaits_process(job):
         return stop
@@ -157,7 +161,7 @@ def _stop(job: JobRecord, number: int, now: datetime) -> list[Action]:
     if job.stop is None:
         return []
     waited = now - (job.stop_requested_at or now)
-    if waited >= (KILL_AFTER if job.stop == "save" else KILL_NOW_AFTER):
+    if waited >= (ASK_AFTER + grace_of(job) if job.stop == "save" else KILL_NOW_AFTER):
         return [Terminate(number, kill=True)]
     return [Terminate(number, kill=False)] if job.stop == "save" and waited >= ASK_AFTER else []
 

@@ -124,6 +124,12 @@ def cancel_job(context: ContextOf, job_id: JobId, parameters: Annotated[CancelPa
     return jobs.cancel(context, job_id, save=parameters.save)
 
 
+@router.post("/jobs/{job_id}:save", response_model=Job, responses=documented(404, 409, 422, 503))
+def save_job(context: ContextOf, job_id: JobId) -> Job:
+    """Asks a running job for a checkpoint, and it trains on. May be repeated; events tell when it is there."""
+    return jobs.save(context, job_id)
+
+
 @router.post("/jobs/{job_id}:retry", response_model=Job, responses=documented(404, 409, 413, 422, 503))
 def retry_job(context: ContextOf, job_id: JobId, request: RetryRequest | None = None) -> Job:
     """Starts a failed or cancelled job again, from a checkpoint or the newest one. The restart budget is new."""

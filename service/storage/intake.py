@@ -13,7 +13,7 @@ from service.records import Stop
 from service.storage import life, logs, series
 from service.storage.errors import FencedAttempt, Unstorable
 from service.storage.rows import add_event, lock_job, newest_attempt, put
-from service.storage.tables import attempts, checkpoints, evals, progress, report_cursors, steps
+from service.storage.tables import attempts, checkpoints, evals, jobs, progress, report_cursors, steps
 from service.wording import sentence
 from vishwamai.contract.reports import (
     AnyEvent,
@@ -21,9 +21,12 @@ from vishwamai.contract.reports import (
     EffectiveEvent,
     EvalEvent,
     FinishedEvent,
+    GoodputEvent,
     LogEvent,
+    NoticeEvent,
     PhaseEvent,
     Report,
+    RewindEvent,
     SampleEvent,
     StepEvent,
 )
@@ -54,6 +57,8 @@ class Receipt:
     """Highest number stored for this attempt and process."""
     state: JobState
     stop: Stop | None
+    save: int | None = None
+    """Number of a request for a checkpoint that has no answer yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +83,19 @@ def store_report(connection: Connection, job_id: str, report: Report, now: datet
     query = select(report_cursors.c.seq).where(*(report_cursors.c[name] == value for name, value in key.items()))
     stored = connection.execute(query).scalar_one_or_none() or 0
     if report.seq <= stored:
-        return Receipt(False, stored, JobState(job.state), job.stop)
+        return Receipt(False, stored, JobState(job.state), job.stop, _open_request(job))
     put(connection, report_cursors, key, {"seq": report.seq})
-    intake = _Intake(connection, report, now, attempt, JobState(job.state), job.code)
+    intake = _Intake(connection, report, now, attempt, JobState(job.state), job.code, _open_request(job))
     for event in report.events:
         intake.take(event)
     intake.flush(kept.log_bytes)
     if report.seq % REPORTS_BETWEEN_THINNING == 0:
         series.thin(connection, job_id, kept.steps)
-    return Receipt(True, report.seq, intake.state, job.stop)
+    return Receipt(True, report.seq, intake.state, job.stop, intake.save)
+
+
+def _open_request(job: Row[Any]) -> int | None:
+    return int(job.saves_asked) if job.saves_asked > job.saves_answered else None
 
 
 @dataclass(slots=True)
@@ -99,6 +108,7 @@ class _Intake:
     attempt: Row[Any]
     state: JobState
     code: str
+    save: int | None
     lines: list[LogEvent] = field(default_factory=list)
     step_rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
@@ -133,6 +143,12 @@ class _Intake:
             case SampleEvent():
                 self.progress["sample"] = event.text
                 self._tell(event, f"Sample at step {event.step}.")
+            case RewindEvent():
+                self._rewind(event)
+            case GoodputEvent():
+                self._goodput(event)
+            case NoticeEvent():
+                self._notice(event)
             case FinishedEvent():
                 self._finished(event)
 
@@ -199,7 +215,37 @@ class _Intake:
             self.connection.execute(delete(checkpoints).where(*(checkpoints.c[c] == v for c, v in key.items())))
         elif event.action == "restored":
             self.life["resumed_from"] = self.progress["step"] = event.step
+        if event.action in {"committed", "failed"} and self.save is not None:
+            answered = {"saves_answered": self.save}
+            self.connection.execute(update(jobs).where(jobs.c.id == self.attempt.job_id).values(**answered))
+            self.save = None
         self._tell(event, event.message or f"Checkpoint of step {event.step} {event.action}.")
+
+    def _rewind(self, event: RewindEvent) -> None:
+        """What this attempt said of later steps holds no longer."""
+        self.step_rows = {step: row for step, row in self.step_rows.items() if step <= event.step}
+        for table in (steps, evals):
+            mine = [table.c[name] == value for name, value in self.key.items()]
+            self.connection.execute(delete(table).where(*mine, table.c.step > event.step))
+        self.progress["step"] = self.life["last_step"] = event.step
+        self._tell(event, event.message)
+
+    def _goodput(self, event: GoodputEvent) -> None:
+        if self.report.process == 0:
+            self.life["goodput"] = _plain(event)
+            # Steps between two logged ones are the attempt's, too: a restart may have to take them again.
+            if self._has_trained and event.step > (self.life.get("last_step", self.attempt.last_step) or 0):
+                self.life["last_step"] = event.step
+
+    def _notice(self, event: NoticeEvent) -> None:
+        of_job = progress.c.job_id == self.attempt.job_id
+        stored = self.connection.execute(select(progress.c.notices).where(of_job)).scalar_one_or_none()
+        notices = dict(self.progress.get("notices", stored) or {})
+        notices.pop(event.notice.code, None)
+        if event.holds:
+            notices[event.notice.code] = event.notice.model_dump(mode="json")
+        self.progress["notices"] = notices
+        self._tell(event, event.notice.message if event.holds else f"No longer: {event.notice.message}")
 
     def _finished(self, event: FinishedEvent) -> None:
         # The first process speaks for the run; another's last words count only while nobody else's do.

@@ -86,6 +86,7 @@ def begin_attempt(connection: Connection, job_id: str, number: int, now: datetim
     if JobState(row.state).is_terminal or number != newest + 1:
         raise ForbiddenMove(job_id, JobState(row.state), f"begin attempt {number} (newest: {newest})")
     connection.execute(insert(attempts).values(job_id=job_id, number=number, started_at=now, exit_codes={}))
+    connection.execute(update(progress).where(progress.c.job_id == job_id).values(notices=None))
     add_event(connection, job_id, now, number, "attempt", f"Attempt {number} begins.", {"number": number})
 
 
@@ -141,6 +142,23 @@ def request_stop(connection: Connection, job_id: str, stop: Stop, now: datetime)
     add_event(connection, job_id, now, life.number if life else None, "stop", f"Asked to stop {how}.", {"stop": stop})
     if state is JobState.QUEUED and (life is None or life.ended_at is not None):
         move(connection, job_id, JobState.CANCELLED, "cancelled", "Cancelled before it began.", now)
+
+
+def request_save(connection: Connection, job_id: str, now: datetime) -> None:
+    """Notes that the owner wants a checkpoint; a request that has no answer yet stands for this one, too.
+
+    A job between two attempts saves when it trains again. Raises ForbiddenMove for one that is queued, or at rest.
+    """
+    row = lock_job(connection, job_id)
+    state = JobState(row.state)
+    if state.is_terminal or state in {JobState.QUEUED, JobState.SUSPENDED}:
+        raise ForbiddenMove(job_id, state, "save a checkpoint: only a job that runs can")
+    if row.saves_asked > row.saves_answered:
+        return
+    values = {"saves_asked": row.saves_asked + 1, "updated_at": now}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    life = newest_attempt(connection, job_id)
+    add_event(connection, job_id, now, life.number if life else None, "save", "Asked to save a checkpoint.", {})
 
 
 def retry(connection: Connection, job_id: str, restore_step: int | None, now: datetime) -> None:

@@ -9,6 +9,8 @@ from sqlalchemy import Connection, Row, Table, and_, insert, select, update
 from service.records import AttemptRecord, JobRecord, ProgressRecord
 from service.storage.errors import UnknownJob
 from service.storage.tables import attempts, events, jobs, progress
+from vishwamai.contract.problems import Notice
+from vishwamai.contract.reports import GoodputEvent
 from vishwamai.contract.resolved import ResolvedJob
 from vishwamai.contract.states import Cause, JobState
 
@@ -63,6 +65,8 @@ def progress_records(connection: Connection, job_ids: Iterable[str]) -> dict[str
     """How far each of these jobs has come."""
     query = select(progress).where(progress.c.job_id.in_(list(job_ids)))
     found = [dict(row) for row in connection.execute(query).mappings()]
+    for row in found:
+        row["notices"] = {code: Notice.model_validate(notice) for code, notice in (row["notices"] or {}).items()}
     return {row.pop("job_id"): ProgressRecord(**row) for row in found}
 
 
@@ -82,6 +86,8 @@ def _job_record(row: Row[Any], lives: tuple[AttemptRecord, ...]) -> JobRecord:
         retried_at_attempt=row.retried_at_attempt,
         restore_step=row.restore_step,
         ended_at=row.ended_at,
+        saves_asked=row.saves_asked,
+        saves_answered=row.saves_answered,
     )
 
 
@@ -98,4 +104,5 @@ def _attempt_record(row: Row[Any]) -> AttemptRecord:
         reported_message=row.reported_message,
         cause=Cause(row.cause) if row.cause else None,
         message=row.message,
+        goodput=GoodputEvent.model_validate(row.goodput) if row.goodput else None,
     )

@@ -144,6 +144,11 @@ class Store:
         with self._changing(job_id) as connection:
             life.request_stop(connection, job_id, stop, now)
 
+    def request_save(self, job_id: str, now: datetime) -> None:
+        """Notes that the owner wants a checkpoint; repeating changes nothing. Raises UnknownJob, ForbiddenMove."""
+        with self._changing(job_id) as connection:
+            life.request_save(connection, job_id, now)
+
     def retry(self, job_id: str, restore_step: int | None, now: datetime) -> None:
         """Queues a failed or cancelled job again. Raises UnknownJob, ForbiddenMove."""
         with self._changing(job_id) as connection:

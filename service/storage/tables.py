@@ -76,6 +76,8 @@ jobs = Table(
     Column("stop_requested_at", UtcTime),
     Column("retried_at_attempt", Integer, nullable=False),
     Column("restore_step", BigInteger),
+    Column("saves_asked", Integer, nullable=False, server_default="0"),
+    Column("saves_answered", Integer, nullable=False, server_default="0"),
 )
 
 labels = Table(
@@ -103,6 +105,7 @@ progress = Table(
     Column("reported_at", UtcTime),
     Column("effective", JSON, nullable=False),
     Column("sample", Text),
+    Column("notices", JSON(none_as_null=True)),
 )
 
 attempts = Table(
@@ -120,6 +123,7 @@ attempts = Table(
     Column("reported_message", Text),
     Column("cause", String(32)),
     Column("message", Text),
+    Column("goodput", JSON(none_as_null=True)),
 )
 
 # AUTOINCREMENT: an id is never given twice, which is what makes it good for resuming a stream.

@@ -5,6 +5,8 @@ Jobs that are only interrupted would train for days, so that no machine is quick
 
 import signal
 
+import pytest
+
 FOREVER = {"max_steps": 1_000_000, "lr_schedule": "constant"}
 
 
@@ -53,6 +55,12 @@ def test_a_killed_trainer_resumes_from_the_last_committed_checkpoint(plane, conf
 
     cancel_now(job)
     first, second = job.get("/attempts")["attempts"]
+    assert first["lost_steps"] == max(0, first["last_step"] - second["resumed_from"])
+    account = job.get()["goodput"]
+    assert account["lost_steps"] == first["lost_steps"]
+    assert sum(account["seconds"].values()) == pytest.approx(account["wall_seconds"])
+    assert 0 < account["productive_seconds"] <= account["seconds"]["step"] < account["wall_seconds"]
+    assert account["seconds"]["between"] > 0.5  # the back-off of a counted restart is a second
     assert (first["cause"], second["resumed_from"]) == ("host_error", restored["data"]["step"])
     assert second["first_step"] == restored["data"]["step"] + 1
     assert job.get()["restarts_left"] == 2
@@ -72,6 +80,17 @@ def test_a_preempted_trainer_saves_and_resumes_at_the_same_step(plane, config):
     first, second = job.get("/attempts")["attempts"]
     assert second["first_step"] == saved["data"]["step"] + 1 == second["resumed_from"] + 1
     assert first["last_step"] <= saved["data"]["step"]
+
+
+def test_a_checkpoint_is_saved_when_asked_for_and_training_goes_on(plane, config):
+    job = plane.submit(config(training=FOREVER, logging={"save_every": 0}))
+    asked_at = job.await_step(5)
+    job.post("save")
+    saved = job.await_event("checkpoint", action="committed")["data"]["step"]
+    assert saved >= asked_at
+    job.await_step(saved + 5)
+    cancel_now(job)
+    assert [one["step"] for one in job.get("/checkpoints")["checkpoints"]] == [saved]
 
 
 def test_cancelling_saves_and_a_retry_goes_on_from_the_checkpoint_chosen(plane, config):

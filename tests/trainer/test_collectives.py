@@ -3,7 +3,9 @@
 import pytest
 
 from tests.trainer.jobs import tiny_job
+from trainer.agreement import Agreement
 from trainer.mesh import make_mesh
+from trainer.orders import Orders
 from trainer.plan.hlo import Module, parse_hlo
 from trainer.step import abstract_batch, abstract_state, make_train_step
 from vishwamai.contract.resolved import ResolvedJob
@@ -35,7 +37,10 @@ LAYOUTS = {
 def compiled(job: ResolvedJob) -> Module:
     """The job's step."""
     mesh = make_mesh(job)
-    program = make_train_step(job, mesh).lower(abstract_state(job, mesh), abstract_batch(job, mesh)).compile()
+    agreement = Agreement(Orders(), mesh)
+    agreement.alone = False  # of several processes, which agree in the step
+    inputs = abstract_state(job, mesh), abstract_batch(job, mesh)
+    program = make_train_step(job, mesh).lower(*inputs, orders=agreement.silence).compile()
     return parse_hlo(str(program.as_text()))
 
 

@@ -5,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.trainer.batches import random_batch
 from tests.trainer.jobs import tiny_job
+from trainer.agreement import Agreement
 from trainer.batch import Batch
 from trainer.forward import make_hidden_states
 from trainer.mesh import make_mesh
 from trainer.model import init_params
 from trainer.optimizer import learning_rate
+from trainer.orders import Orders
 from trainer.step import (
     TrainState,
     abstract_state,
@@ -243,8 +246,19 @@ def test_a_step_moves_nothing_between_host_and_device():
     job, mesh, step = compiled(dropout_rate=0.2)
     state = jax.device_put(start(), state_shardings(job, mesh))
     batches = [put_batch(random_batch(job, seed), mesh) for seed in range(3)]
-    state, _ = step(state, batches[0])
+    agreement = Agreement(Orders(), mesh)
+    agreement.alone = False  # of several processes, which agree in the step
+    state, _ = step(state, batches[0], orders=agreement.voice())
     with jax.transfer_guard("disallow"):
         for batch in batches[1:]:
-            state, metrics = step(state, batch)
+            state, metrics = step(state, batch, orders=agreement.voice())
     assert metrics.finite
+
+
+def test_a_step_returns_the_loudest_of_the_orders_sent_with_it():
+    job = tiny_job(mesh={"data": 4, "model": 2}, micro_batch=8)
+    mesh = make_mesh(job)
+    place = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    orders = jax.device_put(np.array([0, 0, 1, 0, 0, 17, 0, 1], np.int32), place)
+    _, metrics = make_train_step(job, mesh)(init_state(job, mesh), put_batch(random_batch(job, 0), mesh), orders=orders)
+    assert int(metrics.heard) == 17

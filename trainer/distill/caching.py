@@ -26,6 +26,7 @@ from trainer.distill.load import fingerprint, load_teacher
 from trainer.distill.teacher import place_of
 from trainer.effective import effective_settings
 from trainer.errors import StorageError, UserError
+from trainer.goodput import Account
 from trainer.gradients import OneDevice
 from trainer.kernels import with_checked_kernel
 from trainer.losses import Output, TopWords, top_words
@@ -52,9 +53,9 @@ _LEAST = -65504.0
 class Caching:
     """Writes the cache of a job to its end, going on from what is there."""
 
-    def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders) -> None:
-        """`output` gets nothing: distillation.cache says where the cache is."""
-        self._job, self._reporter, self._orders = job, reporter, orders
+    def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders, account: Account) -> None:
+        """`output` gets nothing: distillation.cache says where the cache is. A pass is a step of the account."""
+        self._job, self._reporter, self._orders, self._account = job, reporter, orders, account
         section = job.effective.distillation
         assert section is not None
         assert section.cache is not None
@@ -169,15 +170,21 @@ class Caching:
         by_pass = np.pad(self._missing, (0, -len(self._missing) % size), "edge").reshape(passes, size)
         batches = Prefetcher(lambda one: put_batch(self._data.rows(by_pass[one - 1]), self._mesh), 1, passes)
         find = make_finder(self._job, self._mesh, self._top_k)
-        program = self._orders.wait_for(lambda: find.lower(self._teacher, batches.peek()).compile())
+        with self._account.spent("compile"):
+            program = self._orders.wait_for(lambda: find.lower(self._teacher, batches.peek()).compile())
         self._began = time.perf_counter()
+        self._account.goes_on_as("other")
         self._tell()
         under_way = [program(self._teacher, batches.take()[0])]
         for one in range(passes):
             if one + 1 < passes:  # the device works on the next pass while this one is taken
-                under_way.append(program(self._teacher, batches.take()[0]))
+                with self._account.spent("data_wait"):
+                    batch = batches.take()[0]
+                under_way.append(program(self._teacher, batch))
             real = min(size, len(self._missing) - one * size)
-            yield by_pass[one, :real], self._records(under_way.pop(0))[:real]
+            with self._account.spent("step"):
+                records = self._records(under_way.pop(0))[:real]
+            yield by_pass[one, :real], records
 
     def _records(self, found: TopWords) -> np.ndarray:
         taken = jax.device_get(found)

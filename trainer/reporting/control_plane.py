@@ -78,6 +78,8 @@ class ControlPlane(Sink):
         self._seq = 0
         self._failures = 0
         self._fenced = False
+        self._saved_for = 0
+        """Number of the newest request for a checkpoint that was passed on."""
         self._complaints: set[str] = set()
         self._last_sent = float("-inf")
         self._client = httpx2.Client(timeout=self._timing.request)
@@ -177,7 +179,9 @@ class ControlPlane(Sink):
 
     def _obey(self, receipt: ReportReceipt) -> None:
         if receipt.directive == "save":
-            self._orders.ask_save()
+            if receipt.request is None or receipt.request > self._saved_for:
+                self._saved_for = receipt.request or self._saved_for
+                self._orders.ask_save()
         elif receipt.directive == "stop":
             self._orders.ask_end(Cause.CANCELLED, "Cancelled on request", save=receipt.save)
 

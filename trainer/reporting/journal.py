@@ -28,9 +28,10 @@ class Journal(Sink):
         self._metrics = LineFile(folder / METRICS)
         self._log = LineFile(folder / LOG)
 
-    def resume(self, step: int) -> None:
-        """Forgets metrics beyond `step`, where training goes on, and lines that a crash of the machine spoilt."""
-        self._metrics.keep(lambda line: _step(line) in range(step + 1))
+    def resume(self, step: int, evaluated: int) -> None:
+        """Forgets what comes again: steps beyond `step`, evaluations beyond `evaluated`, and lines that are spoilt."""
+        last = {"step": step, "eval": min(step, evaluated)}
+        self._metrics.keep(lambda line: _place(line)[1] in range(last.get(_place(line)[0], -1) + 1))
 
     def receive(self, event: AnyEvent) -> None:
         """Steps and evaluations go to metrics.jsonl, all else to log.jsonl, the sample also to sample.txt."""
@@ -94,8 +95,10 @@ def _line(event: AnyEvent, attempt: int) -> bytes:
     return (json.dumps(ordered | fields | {"attempt": attempt}, ensure_ascii=False) + "\n").encode()
 
 
-def _step(line: bytes) -> int | None:
+def _place(line: bytes) -> tuple[str, int]:
+    """Kind and step of a line; of one that a crash of the machine spoilt, nothing that is ever kept."""
     try:
-        return int(json.loads(line)["step"])
+        fields = json.loads(line)
+        return str(fields["kind"]), int(fields["step"])
     except (ValueError, KeyError, TypeError):
-        return None
+        return "", -1

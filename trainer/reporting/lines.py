@@ -10,8 +10,11 @@ from vishwamai.contract.reports import (
     EffectiveEvent,
     EvalEvent,
     FinishedEvent,
+    GoodputEvent,
     LogEvent,
+    NoticeEvent,
     PhaseEvent,
+    RewindEvent,
     SampleEvent,
     StepEvent,
 )
@@ -57,6 +60,12 @@ def _read(event: AnyEvent, max_steps: int) -> tuple[_Level, str]:
             return "info", _effective(event.settings)
         case PhaseEvent():
             return "info", event.message or ""
+        case NoticeEvent(notice=notice, holds=holds):
+            return ("warning", f"{notice.message} ({notice.fix})") if holds else ("info", f"{notice.code}: no longer")
+        case RewindEvent():
+            return "warning", event.message
+        case GoodputEvent():
+            return "info", ""
         case _:
             assert_never(event)
 

@@ -6,7 +6,15 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info
 
 from trainer.reporting.reporter import Sink
-from vishwamai.contract.reports import AnyEvent, CheckpointEvent, EvalEvent, Phase, PhaseEvent, StepEvent
+from vishwamai.contract.reports import (
+    AnyEvent,
+    CheckpointEvent,
+    EvalEvent,
+    GoodputEvent,
+    Phase,
+    PhaseEvent,
+    StepEvent,
+)
 
 _PHASES = list(get_args(Phase))
 _STEP_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -45,6 +53,13 @@ class PrometheusMetrics(Sink):
             registry=registry,
         )
         self._phase = Enum("vishwamai_trainer_phase", "What the trainer is doing.", states=_PHASES, registry=registry)
+        self._goodput = Counter(
+            "vishwamai_trainer_goodput_seconds",
+            "Where this process's time went; only step is productive.",
+            ["category"],
+            registry=registry,
+        )
+        self._spent: dict[str, float] = {}
         info = Info("vishwamai_trainer_attempt", "Which attempt of which job this is.", registry=registry)
         info.info({"job_id": job_id or "", "attempt": str(attempt)})
         self._before: tuple[int, int] | None = None
@@ -60,12 +75,16 @@ class PrometheusMetrics(Sink):
             case CheckpointEvent(action="committed"):
                 self._checkpoint_step.set(event.step)
                 self._checkpoint_time.set(event.time.timestamp())
+            case GoodputEvent():
+                for category, seconds in event.seconds.items():
+                    self._goodput.labels(category).inc(max(0.0, seconds - self._spent.get(category, 0.0)))
+                    self._spent[category] = max(seconds, self._spent.get(category, 0.0))
             case PhaseEvent():
                 self._phase.state(event.phase)
             case _:
                 pass
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, evaluated: int) -> None:
         """At the very beginning no tokens have been trained on; later the first logged step tells how many."""
         self._before = (0, 0) if step == 0 else None
 

@@ -21,8 +21,11 @@ class Sink(ABC):
     def receive(self, event: AnyEvent) -> None:
         """Takes one event; an OSError is reported once and otherwise ignored."""
 
-    def resume(self, step: int) -> None:  # noqa: B027 (most sinks need not know)
-        """Training goes on from `step`: what an earlier life said of later steps no longer holds."""
+    def resume(self, step: int, evaluated: int) -> None:  # noqa: B027 (most sinks need not know)
+        """Training goes on from `step`: what an earlier life said of later steps no longer holds.
+
+        Nor does what it said of evaluations after step `evaluated`, which are made again.
+        """
 
     def close(self) -> None:  # noqa: B027 (most sinks hold nothing back)
         """Carries off what is left."""
@@ -59,11 +62,11 @@ class Reporter:
         """The trainer begins to do something else."""
         self.tell(PhaseEvent(time=now(), phase=phase, step=step, message=message))
 
-    def resume(self, step: int) -> None:
-        """Training goes on from `step`, 0 being the beginning."""
+    def resume(self, step: int, evaluated: int) -> None:
+        """Training goes on from `step`, 0 being the beginning; the newest evaluation was of step `evaluated`."""
         with self._lock:
             for sink in self._sinks:
-                sink.resume(step)
+                sink.resume(step, evaluated)
 
     def close(self) -> None:
         """Carries off what is left, the last sink first; events that come after a sink has closed pass it by."""

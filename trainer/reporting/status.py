@@ -1,10 +1,22 @@
 """What /status answers: how far the run has come, from the newest events."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.reporting.reporter import Sink
 from vishwamai.contract.api import Progress
-from vishwamai.contract.reports import AnyEvent, CheckpointEvent, EvalEvent, FinishedEvent, PhaseEvent, StepEvent
+from vishwamai.contract.problems import Notice
+from vishwamai.contract.reports import (
+    AnyEvent,
+    CheckpointEvent,
+    EvalEvent,
+    FinishedEvent,
+    GoodputEvent,
+    NoticeEvent,
+    PhaseEvent,
+    Spending,
+    StepEvent,
+)
 
 
 class Status(Sink):
@@ -15,6 +27,8 @@ class Status(Sink):
         self._progress = Progress(max_steps=max_steps)
         self._last_checkpoint: int | None = None
         self._cause: str | None = None
+        self._notices: dict[str, Notice] = {}
+        self._goodput: Mapping[Spending, float] = {}
 
     def receive(self, event: AnyEvent) -> None:
         """Takes what the event says about progress."""
@@ -36,20 +50,35 @@ class Status(Sink):
                 self._update(step=event.step, phase=event.phase, reported_at=event.time)
             case CheckpointEvent(action="committed" | "restored"):
                 self._last_checkpoint = event.step
+            case NoticeEvent(notice=notice, holds=holds):
+                self._notices.pop(notice.code, None)
+                if holds:
+                    self._notices[notice.code] = notice
+            case GoodputEvent():
+                self._goodput = event.seconds
             case FinishedEvent():
                 self._cause = event.cause.value
                 self._update(step=event.step, reported_at=event.time)
             case _:
                 pass
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, evaluated: int) -> None:
         """The step that training goes on from."""
         self._update(step=step)
 
     def snapshot(self) -> dict[str, Any]:
-        """The fields of api.Progress, and job_id, attempt, last_checkpoint (step) and cause (once ended)."""
+        """The fields of api.Progress, job_id, attempt, last_checkpoint (step), cause (once ended), notices, goodput."""
         progress = self._progress.model_dump(mode="json")
-        return self._identity | progress | {"last_checkpoint": self._last_checkpoint, "cause": self._cause}
+        return (
+            self._identity
+            | progress
+            | {
+                "last_checkpoint": self._last_checkpoint,
+                "cause": self._cause,
+                "notices": [notice.model_dump(mode="json") for notice in self._notices.values()],
+                "goodput": self._goodput,
+            }
+        )
 
     def _update(self, **changes: Any) -> None:
         fraction = changes["step"] / self._progress.max_steps

@@ -115,6 +115,14 @@ def cancel(
 
 
 @app.command()
+def save(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format.TABLE) -> None:
+    """Ask a running job for a checkpoint; it trains on."""
+    to = Output.of(output)
+    with Client(server) as client:
+        _show_change(to, client, client.save(job))
+
+
+@app.command()
 def retry(
     job: JobArgument,
     from_step: Annotated[

@@ -123,6 +123,10 @@ class Client:
         """Stops a job, after a checkpoint unless `save` is false. Returns once that is asked for, not done."""
         return self._read(Job, "POST", _path(job_id, ":cancel"), query={"save": save})
 
+    def save(self, job_id: str) -> Job:
+        """Asks a running job for a checkpoint; it trains on. May be repeated."""
+        return self._read(Job, "POST", _path(job_id, ":save"))
+
     def retry(self, job_id: str, *, from_step: int | None = None) -> Job:
         """Starts an ended job again, from the committed checkpoint of `from_step` or from the newest."""
         body = RetryRequest(from_step=from_step).model_dump(exclude_none=True)

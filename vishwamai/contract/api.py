@@ -20,6 +20,9 @@ class Attempt(Value):
     first_step: int | None = Field(None, description="First step trained; the one after the restored checkpoint.")
     last_step: int | None = None
     resumed_from: int | None = Field(None, description="Step of the checkpoint it started from; null from scratch.")
+    lost_steps: int | None = Field(
+        None, description="Steps of it that the next attempt had to take again; null until that is known."
+    )
     exit_codes: dict[str, int] = Field({}, description="Exit code of each host process, by its index.")
     cause: Cause | None = None
     message: str | None = None
@@ -63,6 +66,19 @@ class Checkpoint(Value):
     seconds: float | None = None
 
 
+class Goodput(Value):
+    """What a job's time went to, over all its attempts, up to the newest account."""
+
+    wall_seconds: float = Field(description="Since the first attempt began.")
+    productive_seconds: float = Field(description="In steps that count: seconds.step less lost_seconds.")
+    lost_seconds: float = Field(description="In steps that a later attempt had to take again, by their share.")
+    lost_steps: int
+    seconds: dict[str, float] = Field(
+        description="By category, together wall_seconds: init, restore, compile, data_wait, step, eval, save_stall and "
+        "other as trainers report them, and `between` for processes that start and end and waits between attempts."
+    )
+
+
 class JobSummary(Value):
     """A job in a list."""
 
@@ -87,12 +103,13 @@ class Job(JobSummary):
     output: str = Field(description="Folder or address where the job's files are.")
     resolved: ResolvedJob
     decisions: list[Decision] = Field(description="The resolved job's, for convenience.")
-    warnings: list[Notice] = []
+    warnings: list[Notice] = Field([], description="The resolved job's, and what the trainer has found since.")
     attempts: list[Attempt] = []
     conditions: list[Condition] = []
     restarts_left: int
     last_checkpoint: Checkpoint | None = None
     effective: dict[str, Any] = Field({}, description="What the trainer says really ran, from its newest report.")
+    goodput: Goodput | None = Field(None, description="Null before the first account of a trainer.")
     sample: str | None = Field(None, description="Text the model wrote last.")
 
 

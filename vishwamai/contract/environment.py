@@ -14,6 +14,7 @@ METRICS_PORT = "VISHWAMAI_METRICS_PORT"
 COORDINATOR = "VISHWAMAI_COORDINATOR"
 PROCESSES = "VISHWAMAI_PROCESSES"
 PROCESS = "VISHWAMAI_PROCESS"
+COMPILE_CACHE = "VISHWAMAI_COMPILE_CACHE"
 RESTARTS = "VISHWAMAI_RESTARTS"
 """Restarts since the attempt that ATTEMPT says; a JobSet counts them in a label."""
 SLICE = "VISHWAMAI_SLICE"
@@ -22,6 +23,9 @@ HOSTS_PER_SLICE = "VISHWAMAI_HOSTS_PER_SLICE"
 """Instead of PROCESS, where slice and host within it are known apart: PROCESS = SLICE x HOSTS_PER_SLICE + HOST."""
 TEACHERS = "VISHWAMAI_TEACHERS"
 """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
+
+COMPILED = "compiled"
+"""Folder in a run's output for compiled programs, where COMPILE_CACHE names no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class TrainerEnvironment:
     processes: int = 1
     process: int = 0
     """Number of this one, from 0."""
+    compile_cache: Path | None = None
+    """Where compiled programs are kept for later lives; None: in the output folder."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "TrainerEnvironment":
@@ -51,6 +57,7 @@ class TrainerEnvironment:
                 raise ValueError(f"{name} is not set: launchers set it; to train by hand use --config and --output")
         token = environ.get(REPORTS_TOKEN_FILE)
         port = _number(environ, METRICS_PORT)
+        compile_cache = environ.get(COMPILE_CACHE)
         processes, process = _number(environ, PROCESSES) or 1, _process(environ)
         if process >= processes:
             raise ValueError(f"{PROCESS} is {process}, and {PROCESSES} is {processes}: they are numbered from 0")
@@ -67,6 +74,7 @@ class TrainerEnvironment:
             coordinator=environ.get(COORDINATOR),
             processes=processes,
             process=process,
+            compile_cache=Path(compile_cache) if compile_cache else None,
         )
 
     def write(self) -> dict[str, str]:
@@ -82,6 +90,7 @@ class TrainerEnvironment:
             COORDINATOR: self.coordinator,
             PROCESSES: self.processes if self.processes > 1 else None,
             PROCESS: self.process if self.processes > 1 else None,
+            COMPILE_CACHE: self.compile_cache,
         }
         return {name: str(value) for name, value in pairs.items() if value is not None}
 

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vishwamai.contract.base import Value
+from vishwamai.contract.problems import Notice
 from vishwamai.contract.states import Cause
 
 Phase = Literal["starting", "restoring", "compiling", "training", "caching", "evaluating", "saving", "finishing"]
+Spending = Literal["init", "restore", "compile", "data_wait", "step", "eval", "save_stall", "other"]
+"""What a moment of an attempt goes to; trainer/goodput.py says what each means. Only `step` is productive."""
 Directive = Literal["continue", "save", "stop"]
 MAX_EVENTS = 1000
 """Events in one report, at most."""
@@ -111,6 +114,33 @@ class SampleEvent(Event):
     text: str
 
 
+class RewindEvent(Event):
+    """A loss went bad, and the run goes on from an earlier step without the batches at fault."""
+
+    kind: Literal["rewind"] = "rewind"
+    step: Count = Field(description="Where it goes on from; 0 is the beginning.")
+    from_step: Count = Field(description="The last bad step.")
+    batches: list[Count] = Field(max_length=1_000_000, description="Numbers of the batches left out, from 1.")
+    message: str
+
+
+class GoodputEvent(Event):
+    """Where the attempt's time has gone so far; told now and then, and at the end."""
+
+    kind: Literal["goodput"] = "goodput"
+    step: Count = Field(description="Optimizer steps done.")
+    wall_seconds: float = Field(ge=0, description="Since the attempt's trainer began.")
+    seconds: dict[Spending, float] = Field(description="By what they went to; together they are wall_seconds.")
+
+
+class NoticeEvent(Event):
+    """Something about the run that its owner should know and can mend, or that holds no longer."""
+
+    kind: Literal["notice"] = "notice"
+    notice: Notice
+    holds: bool = True
+
+
 class FinishedEvent(Event):
     """The attempt's last words: why it ends. The exit code says the same."""
 
@@ -121,7 +151,17 @@ class FinishedEvent(Event):
 
 
 AnyEvent = Annotated[
-    PhaseEvent | StepEvent | EvalEvent | CheckpointEvent | LogEvent | EffectiveEvent | SampleEvent | FinishedEvent,
+    PhaseEvent
+    | StepEvent
+    | EvalEvent
+    | CheckpointEvent
+    | LogEvent
+    | EffectiveEvent
+    | SampleEvent
+    | RewindEvent
+    | GoodputEvent
+    | NoticeEvent
+    | FinishedEvent,
     Field(discriminator="kind"),
 ]
 
@@ -143,3 +183,6 @@ class ReportReceipt(Value):
     seq: int = Field(description="Highest number stored for this attempt and process.")
     directive: Directive = Field("continue", description="save: checkpoint now and go on; stop: end as cancelled.")
     save: bool = Field(True, description="With stop: checkpoint before ending.")
+    request: int | None = Field(
+        None, description="With save: its number. A trainer that has obeyed it before in this attempt goes on."
+    )

@@ -111,7 +111,7 @@ def test_the_trainer_gets_its_job_and_none_of_the_services_secrets(data_dir, job
     exited(launcher)
     given = json.loads((job_dir / "environment.json").read_text())
     assert given["JAX_PLATFORMS"] == "cpu"
-    assert given["JAX_COMPILATION_CACHE_DIR"] == str(data_dir / "compiled")
+    assert given["VISHWAMAI_COMPILE_CACHE"] == str(data_dir / "compiled")
     assert given["PATH"] == os.environ["PATH"]
     assert "AWS_SECRET_ACCESS_KEY" not in given
     assert "VISHWAMAI_DATABASE_URL" not in given

@@ -6,11 +6,13 @@ import pytest
 
 from service.reconcile import decide as deciding
 from service.reconcile.actions import BeginAttempt, EndAttempt, Launch, Move, Terminate
-from service.reconcile.decide import ASK_AFTER, KILL_AFTER, KILL_NOW_AFTER, waiting_reasons
+from service.reconcile.decide import ASK_AFTER, KILL_NOW_AFTER, waiting_reasons
 from tests.service.reconcile.world import START, ended, job, live, seen
 from vishwamai.contract.states import Cause, JobState
 
 RUNNING = JobState.RUNNING
+GRACE = timedelta(seconds=30)
+"""The default of run.grace_seconds."""
 
 
 def decide(*args, **kwargs) -> list[Any]:
@@ -172,7 +174,8 @@ def test_cancelled_before_anything_ran():
     [
         ("save", timedelta(), []),
         ("save", ASK_AFTER, [Terminate(1, kill=False)]),
-        ("save", KILL_AFTER, [Terminate(1, kill=True)]),
+        ("save", ASK_AFTER + GRACE - timedelta(seconds=1), [Terminate(1, kill=False)]),
+        ("save", ASK_AFTER + GRACE, [Terminate(1, kill=True)]),
         ("now", timedelta(), []),
         ("now", KILL_NOW_AFTER, [Terminate(1, kill=True)]),
     ],
@@ -231,7 +234,7 @@ def test_ended_jobs_are_left_alone_unless_a_process_outlived_the_record():
         assert decide(record, seen("exited", 0), START) == []
         assert decide(record, None, START) == []
         assert decide(record, seen("running"), START) == [Terminate(1, kill=False)]
-        assert decide(record, seen("running"), START + KILL_AFTER) == [Terminate(1, kill=True)]
+        assert decide(record, seen("running"), START + GRACE) == [Terminate(1, kill=True)]
 
 
 def test_the_oldest_queued_jobs_get_the_free_slots():

@@ -59,13 +59,13 @@ class Service:
         assert record is not None
         return record
 
-    async def until(self, state: JobState, job_id: str = "job-1") -> JobRecord:
-        """Passes of the loop until the job is there; each moves the clock past any back-off."""
+    async def until(self, state: JobState, job_id: str = "job-1", step: timedelta = timedelta(seconds=61)) -> JobRecord:
+        """Passes of the loop until the job is there; each moves the clock by a step, past any back-off."""
         deadline = time.monotonic() + PATIENCE
         while self.job(job_id).state != state:
             assert time.monotonic() < deadline, f"still {self.job(job_id)}"
             await self.loop.pass_once()
-            self.ahead += timedelta(seconds=61)
+            self.ahead += step
             await anyio.sleep(0.01)
         return self.job(job_id)
 
@@ -212,7 +212,7 @@ async def test_cancelling_asks_and_then_kills(service):
     await service.loop.pass_once()
     pid = trainer_pid(service.data_dir)
     service.store.request_stop("job-1", "save", service.clock())
-    record = await service.until(JobState.CANCELLED)
+    record = await service.until(JobState.CANCELLED, step=timedelta(seconds=11))
     assert is_gone(pid)
     assert (folder / "attempts" / "1" / "asked_to_end").exists()
     assert record.attempts[0].exit_codes == {0: -9}

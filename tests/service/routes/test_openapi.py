@@ -9,6 +9,7 @@ EXPECTED = {
     "/jobs": {"get", "post"},
     "/jobs/{job_id}": {"get"},
     "/jobs/{job_id}:cancel": {"post"},
+    "/jobs/{job_id}:save": {"post"},
     "/jobs/{job_id}:retry": {"post"},
     "/jobs/{job_id}:generate": {"post"},
     "/jobs/{job_id}/events": {"get"},

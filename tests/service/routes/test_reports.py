@@ -228,3 +228,28 @@ def test_reports_are_counted_by_what_became_of_them(plane):
         assert f'vishwamai_reports_total{{outcome="{outcome}"}} 1.0' in text
     assert 'vishwamai_jobs{state="running"} 1.0' in text
     assert 'route="/jobs/{job_id}/reports",status="409"' in text
+
+
+def test_where_the_time_went_is_the_jobs_account(plane):
+    job_id = plane.begin()
+    assert plane.get(job_id)["goodput"] is None
+    seconds = {"init": 1.0, "compile": 2.0, "step": 6.0, "eval": 1.0}
+    account = {"kind": "goodput", "time": stamp(), "step": 57, "wall_seconds": 10.0, "seconds": seconds}
+    receipt(plane.report(job_id, phase("training", 0), step(50), account))
+    job = plane.get(job_id)
+    assert job["goodput"]["productive_seconds"] == 6.0
+    assert job["goodput"]["seconds"].items() >= seconds.items()
+    assert sum(job["goodput"]["seconds"].values()) == pytest.approx(job["goodput"]["wall_seconds"])
+    [attempt] = job["attempts"]
+    assert (attempt["last_step"], attempt["lost_steps"]) == (57, None)
+
+
+def test_what_the_trainer_warns_of_is_shown_while_it_holds(plane):
+    job_id = plane.begin()
+    notice = {"code": "grace-too-short", "pointer": "/run/grace_seconds", "message": "A save takes 40 s."}
+    event = {"kind": "notice", "time": stamp(), "notice": notice}
+    receipt(plane.report(job_id, event))
+    found = [one for one in plane.get(job_id)["warnings"] if one["code"] == "grace-too-short"]
+    assert [one["message"] for one in found] == ["A save takes 40 s."]
+    receipt(plane.report(job_id, event | {"holds": False}, seq=2))
+    assert not [one for one in plane.get(job_id)["warnings"] if one["code"] == "grace-too-short"]

@@ -126,3 +126,28 @@ def test_an_unknown_job_is_not_found(idle_plane, method, path, accept):
     assert answer.status_code == 404
     assert answer.json()["type"] == "/problems/unknown-job"
     assert "jnone" in answer.json()["detail"]
+
+
+def test_a_checkpoint_asked_for_is_ordered_until_it_is_there(plane):
+    job_id = plane.begin()
+    plane.report(job_id, step(1))
+    for _ in range(2):
+        assert post(plane, job_id, "save").status_code == 200
+    told = [plane.report(job_id, step(2), seq=seq).json() for seq in (2, 3)]
+    assert [(receipt["directive"], receipt["request"]) for receipt in told] == [("save", 1), ("save", 1)]
+    assert plane.report(job_id, checkpoint(3), seq=4).json()["directive"] == "continue"
+    post(plane, job_id, "save")
+    assert plane.report(job_id, seq=5).json()["request"] == 2
+    events = plane.client.get(f"/jobs/{job_id}/events").json()["events"]
+    assert [event["message"] for event in events if event["kind"] == "save"] == ["Asked to save a checkpoint."] * 2
+    post(plane, job_id, "cancel")
+    assert plane.report(job_id, seq=6).json()["directive"] == "stop"
+
+
+def test_only_a_job_that_runs_can_be_asked_for_a_checkpoint(plane):
+    job_id = plane.begin()
+    plane.exit(job_id, 0)
+    answer = post(plane, job_id, "save")
+    assert answer.status_code == 409
+    assert "only a job that runs can" in answer.json()["detail"]
+    assert post(plane, "nobody", "save").status_code == 404

@@ -4,7 +4,7 @@ import pytest
 
 from trainer.endings import ending_of
 from trainer.errors import NonFiniteError, StorageError, UserError
-from trainer.orders import Ordered
+from trainer.orders import EndOrder, Ordered
 from vishwamai.contract.problems import InvalidConfig, Problem
 from vishwamai.contract.states import CAUSES, Cause
 
@@ -22,10 +22,10 @@ from vishwamai.contract.states import CAUSES, Cause
             70,
         ),
         (NonFiniteError("loss nan at step 3"), Cause.NON_FINITE, 71),
-        (Ordered(Cause.PREEMPTED, "Stopped by SIGTERM"), Cause.PREEMPTED, 73),
+        (Ordered(EndOrder(Cause.PREEMPTED, "Stopped by SIGTERM")), Cause.PREEMPTED, 73),
         (StorageError("disk"), Cause.HOST_ERROR, 74),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), Cause.HOST_ERROR, 74),
-        (Ordered(Cause.CANCELLED, "cancelled"), Cause.CANCELLED, 75),
+        (Ordered(EndOrder(Cause.CANCELLED, "cancelled")), Cause.CANCELLED, 75),
         (PermissionError(errno.EACCES, "Permission denied"), Cause.INTERNAL, 1),
         (ZeroDivisionError("division by zero"), Cause.INTERNAL, 1),
     ],

@@ -48,7 +48,7 @@ def test_a_new_life_forgets_the_steps_it_will_take_again(tmp_path):
         file.write('{"kind": "step", "st')  # killed while writing
     first.close()
     second = Journal(tmp_path, attempt=2)
-    second.resume(2)
+    second.resume(2, 2)
     second.receive(step_event(3, loss=30.0))
     second.close()
     assert [(row["kind"], row["step"], row["loss"]) for row in rows(tmp_path)] == [
@@ -82,3 +82,15 @@ def test_a_full_disk_costs_lines_and_neither_their_neighbours_nor_the_run(tmp_pa
     warnings = [event.message for event in ears.heard if event.kind == "log"]
     assert len([message for message in warnings if "Journal cannot write" in message]) == 1
     assert len([event for event in ears.heard if event.kind == "step"]) == 19
+
+
+def test_an_evaluation_that_will_be_made_again_is_forgotten(tmp_path):
+    """A life that SIGTERM interrupts while it evaluates saves that step, and the next one evaluates it first."""
+    first = Journal(tmp_path)
+    for event in (step_event(3), eval_event(3), step_event(6), eval_event(6)):
+        first.receive(event)
+    first.close()
+    second = Journal(tmp_path, attempt=2)
+    second.resume(6, 3)
+    second.close()
+    assert [(row["kind"], row["step"]) for row in rows(tmp_path)] == [("step", 3), ("eval", 3), ("step", 6)]

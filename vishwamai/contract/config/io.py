@@ -110,3 +110,12 @@ class RunSection(Section):
         None, pattern=GKE_NAME, max_length=63, description="PriorityClass of the job's pods."
     )
     max_restarts: int = Field(3, ge=0, le=1000, description="Restarts after faults; preemptions are not counted.")
+    grace_seconds: float = Field(
+        30.0, ge=1.0, le=86_400.0, description="Time a trainer has from SIGTERM to its exit, saving included."
+    )
+    stall_seconds: float = Field(
+        600.0,
+        ge=1.0,
+        le=86_400.0,
+        description="Time without a step, and at least ten median steps, after which a trainer gives up as stalled.",
+    )

@@ -52,6 +52,14 @@ class TrainingSection(Section):
         le=1_000_000,
         description="Steps in a row whose loss or gradients are no numbers before the run ends; each is skipped.",
     )
+    on_bad_loss: Literal["stop", "rewind"] = Field(
+        "stop",
+        description="After max_bad_steps, or a spike: end the run, or go back to the newest checkpoint and leave out "
+        "the batches of the bad steps.",
+    )
+    spike_threshold: float | None = Field(
+        None, gt=1.0, le=1e6, description="A loss above so many times the median of the last 64 is bad; null: none is."
+    )
     find_bad_layer: bool = Field(
         False, description="When a run ends on such steps, name the first layer whose output is no number."
     )
