@@ -115,7 +115,8 @@ def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
     match schema["type"]:
         case "object":
             fields = {field: _from_schema(field, inner) for field, inner in schema["properties"].items()}
-            return st.fixed_dictionaries({}, optional=fields)
+            required = {field: fields.pop(field) for field in schema.get("required", ())}
+            return st.fixed_dictionaries(required, optional=fields)
         case "integer":
             step = schema.get("multipleOf", 1)
             most = schema.get("maximum", schema.get("exclusiveMaximum", 1) - 1)
@@ -137,5 +138,7 @@ def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
             )
         case "null":
             return st.none()
+        case "string" if "pattern" in schema:
+            return st.from_regex(schema["pattern"], fullmatch=True).filter(lambda text: len(text) <= schema["maxLength"])
         case _:
             return st.text(st.characters(codec="utf-8"), min_size=schema.get("minLength", 0), max_size=20)
