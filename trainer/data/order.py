@@ -37,6 +37,7 @@ class Order:
         weights = [source.weight for source in sources]
         self._shares = _integers(weights)
         self._order: Any = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights)
+        self._order[0]  # Grain sets its counters up at the first use, which must not happen in two threads at once
 
     def __getitem__(self, position: int) -> int:
         """The window at a position, from 0."""
