@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from trainer.batch import Array, Batch
+from trainer.batch import Batch
 from trainer.distill.lesson import Lesson, teacher_job, temperature_at
 from trainer.gradients import Sums, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
@@ -199,14 +199,15 @@ def put_rows(rows: Callable[[np.ndarray], Batch], ids: np.ndarray, mesh: Mesh) -
     `rows` reads windows by their numbers. Each process reads those of its own devices, each once.
     """
     place = batch_sharding(mesh)
-    held = place.addressable_devices_indices_map((len(ids), 1)).values()
+    held = place.addressable_devices_indices_map((len(ids), mesh.shape["sequence"])).values()
     numbers = np.arange(len(ids))
     mine = np.unique(np.concatenate([numbers[index[0]] for index in held if index is not None]))
     here = rows(ids[mine])
 
-    def put(field: Array) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> Array:
-            return field[(np.searchsorted(mine, numbers[index[0]]), *index[1:])]
+    def put(field: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None, "the sharding is of whole dimensions"
+            return field[np.searchsorted(mine, numbers[index[0]])][:, *index[1:]]
 
         return jax.make_array_from_callback((len(ids), *field.shape[1:]), place, part)
 

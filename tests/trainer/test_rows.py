@@ -12,6 +12,8 @@ from tests.trainer.jobs import tiny_job
 from trainer.mesh import batch_sharding, make_mesh
 from trainer.step import put_batch, put_rows
 
+LARGE = {"batch_size": 16}
+
 
 @pytest.mark.parametrize("mesh", [{}, {"data": 4, "model": 2}, {"data": 2, "fsdp": 2, "sequence": 2}, {"data": 8}])
 def test_rows_are_laid_over_the_mesh_like_a_batch(mesh):
@@ -51,11 +53,13 @@ def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
 def test_the_number_of_hosts_may_change(tmp_path):
     """1 -> 2 -> 4 processes, each with data of its own, read what one uninterrupted process reads."""
     corpus = write_jsonl(tmp_path / "corpus.jsonl", TEXTS)
-    whole = open_corpus(corpus)
+    whole = open_corpus(corpus, training=LARGE)
     expected = [row.tobytes() for step in range(1, 31) for row in whole.batch(step).inputs]
     found = []
     for steps, processes in ((range(1, 11), 1), (range(11, 21), 2), (range(21, 31), 4)):
-        hosts = [open_corpus(corpus, output=tmp_path / f"{processes}-{host}") for host in range(processes)]
+        hosts = [
+            open_corpus(corpus, output=tmp_path / f"{processes}-{host}", training=LARGE) for host in range(processes)
+        ]
         for step in steps:
             for host, data in enumerate(hosts):
                 own = np.split(data.window_ids(step), processes)[host]

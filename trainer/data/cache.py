@@ -1,7 +1,7 @@
 """Where prepared corpora and their plans are kept, so that a restart finds them.
 
-The folder that the config names comes first, then the run's own. What is there and whole is used; what is not is made in
-the first place that can be written to, by one process at a time.
+The folder that the config names comes first, then the run's own. What is there and whole is used; what is not is
+made in the first place that can be written to, by one process at a time.
 """
 
 import errno

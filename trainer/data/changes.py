@@ -11,7 +11,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_unchanged(before: Mapping[str, str], now: Mapping[str, str], step: int, *, allow_change: bool) -> None:
-    """Compares fingerprints that a checkpoint keeps with those of this start; names that one of them lacks are passed over.
+    """Compares fingerprints that a checkpoint keeps with those of this start, as far as both have them.
 
     Another tokenizer gives every id another meaning, so no run goes on with it. Other text is another order of windows:
     some are seen twice in an epoch and some never, so it takes a word from the run's owner (data.allow_change).
@@ -26,12 +26,12 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str], step: int
         what = f"the checkpoint of step {step} was trained with another {name.split('_')[0]}: {old}, and this is {new}"
         if name == "tokenizer_fingerprint":
             raise UserError(
-                f"data.tokenizer: {what} (hashes of its file and the special tokens): name the checkpoint's tokenizer, or "
-                "begin a new run"
+                f"data.tokenizer: {what} (hashes of its file and the special tokens): name the checkpoint's tokenizer, "
+                "or begin a new run"
             )
         if name == "corpus_fingerprint" and not allow_change:
             raise UserError(
-                f"data.train: {what} (hashes of the documents that are trained on): the order of windows is another, so "
-                "the epoch's rest cannot be told from what was seen; bring the text back, or set data.allow_change"
+                f"data.train: {what} (hashes of the documents that are trained on): the order of windows is another, "
+                "so what was seen cannot be told from the rest; bring the text back, or set data.allow_change"
             )
         _LOG.warning("%s", what)

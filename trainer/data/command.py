@@ -18,7 +18,7 @@ _FIELD = "data.train"
 
 
 def prepare_corpora(job: ResolvedJob, output: Path, workers: int | None) -> Iterator[str]:
-    """Tokenizes each source of data.train and works out the windows of the config; yields lines that say what came of it.
+    """Tokenizes each source of data.train and works out the config's windows; yields lines that say what came of it.
 
     Args:
       job: the job that will train on them.
@@ -42,11 +42,13 @@ def prepare_corpora(job: ResolvedJob, output: Path, workers: int | None) -> Iter
         counts, length = corpus.manifest, plan.question.length
         yield (
             f"{folder}: {counts.documents:,} documents of {counts.files:,} files, {counts.tokens:,} tokens, "
-            f"{counts.bytes:,} bytes of text in {len(counts.shards)} shards; {counts.documents_dropped:,} empty ones dropped"
+            f"{counts.bytes:,} bytes of text in {len(counts.shards)} shards; "
+            f"{counts.documents_dropped:,} empty ones dropped"
         )
         yield (
-            f"  {plan.train.windows:,} windows of {length} to train on, {100 * efficiency(plan.train, length):.2f}% full; "
-            f"{plan.held_out.windows:,} held out; {plan.documents_dropped:,} documents shorter than data.min_length"
+            f"  {plan.train.windows:,} windows of {length} to train on, "
+            f"{100 * efficiency(plan.train, length):.2f}% full; {plan.held_out.windows:,} held out; "
+            f"{plan.documents_dropped:,} documents shorter than data.min_length"
         )
 
 

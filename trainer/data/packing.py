@@ -10,8 +10,8 @@ pairs, and the pieces are put together into windows, each piece a segment of its
 
 So every token but a document's first is a target exactly once, eos is never an input, and attention never crosses
 documents. A piece of T pairs fills a window. The others are taken from long to short, each into the window where it
-leaves the least space (best-fit decreasing: at most 11/9 of the fewest windows possible, Johnson 1973), block by block of
-consecutive documents, which bounds the memory. Nothing is random: the same documents give the same windows.
+leaves the least space (best-fit decreasing: at most 11/9 of the fewest windows possible, Johnson 1973), block by block
+of consecutive documents, which bounds the memory. Nothing is random: the same documents give the same windows.
 """
 
 from bisect import bisect_left, insort

@@ -82,8 +82,8 @@ class Opener:
     def _prepared(self, locations: list[str], field: str) -> Corpus:
         if len(locations) > 1:
             raise UserError(
-                f"{field}: {next(filter(is_prepared, locations))!r} is a prepared folder, which cannot share a list with "
-                "other files: make each a source of its own, with name, files and weight"
+                f"{field}: {next(filter(is_prepared, locations))!r} is a prepared folder, which cannot share a list "
+                "with other files: make each a source of its own, with name, files and weight"
             )
         return Corpus.open(Path(locations[0]).expanduser(), field)
 

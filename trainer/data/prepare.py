@@ -92,7 +92,9 @@ def prepare(
     Raises:
       UserError: a file is at fault, or there is no text.
     """
-    writer = _Writer(folder.with_name(folder.name + ".partial"), source, token_dtype(tokenizer.vocab_size), shard_tokens)
+    writer = _Writer(
+        folder.with_name(folder.name + ".partial"), source, token_dtype(tokenizer.vocab_size), shard_tokens
+    )
     if writer.totals.read:
         _LOG.info("%s: goes on behind %d texts that were tokenized before", field, writer.totals.read)
     texts = islice(sources.read(files, data, field), writer.totals.read, None)

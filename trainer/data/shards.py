@@ -90,11 +90,11 @@ class Corpus:
         """Raises UserError when the corpus was tokenized by another one."""
         theirs = self.manifest
         if theirs.tokenizer_fingerprint != tokenizer.fingerprint:
+            then = f"{theirs.tokenizer!r} of {theirs.vocab_size} ids and hash {theirs.tokenizer_fingerprint[:12]}"
+            now = f"{tokenizer.name!r} has {tokenizer.vocab_size} and {tokenizer.fingerprint[:12]}"
             raise UserError(
-                f"{field}: {str(self.folder)!r} was prepared with the tokenizer {theirs.tokenizer!r} of {theirs.vocab_size} "
-                f"ids and hash {theirs.tokenizer_fingerprint[:12]}, and data.tokenizer {tokenizer.name!r} has "
-                f"{tokenizer.vocab_size} and {tokenizer.fingerprint[:12]} (special tokens count): name that tokenizer, "
-                "or prepare anew"
+                f"{field}: {str(self.folder)!r} was prepared with the tokenizer {then}, and data.tokenizer {now} "
+                "(special tokens count): name that tokenizer, or prepare anew"
             )
 
     def verify(self, field: str) -> None:
@@ -142,8 +142,8 @@ def _read_manifest(folder: Path, field: str) -> Manifest:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = ".".join(map(str, first["loc"]))
         raise UserError(
-            f"{field}: {str(path)!r} is damaged, or of another release ({place + ': ' if place else ''}{first['msg']}): "
-            "copy or prepare the folder anew"
+            f"{field}: {str(path)!r} is damaged, or of another release "
+            f"({place + ': ' if place else ''}{first['msg']}): copy or prepare the folder anew"
         ) from error
     return manifest
 

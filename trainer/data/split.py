@@ -30,7 +30,7 @@ class Ranges:
 
 
 def held_out(digests: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """bool [documents]: which are held out.
+    """Says of each document whether it is held out: bool [documents].
 
     A document's side depends on its text, the seed and the fraction alone, so copies stay together and adding files
     moves none of the others; yet of several documents neither side is left empty.

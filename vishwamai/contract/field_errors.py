@@ -220,7 +220,8 @@ def _unknown_name(place: Place, names: tuple[str, ...], value: object) -> Proble
     holder = dotted(place[:-1]) or "the config"
     return Problem(
         pointer=pointer_to(*place),
-        message=f"{dotted([shortened(part) if isinstance(part, str) else part for part in place])} is no setting; {holder} has no field of that name",
+        message=f"{dotted([part if isinstance(part, int) else shortened(part) for part in place])} is no setting; "
+        f"{holder} has no field of that name",
         value=shortened(value),
         accepted=f"one of {', '.join(fields)}" if fields else None,
         hint=_meant(section, name, fields),

@@ -57,7 +57,7 @@ def held_out_texts(data: TrainingData) -> str:
 
 
 class Tokens:
-    """A corpus in memory: documents of so many tokens, whose ids are 2, 3, 4, ... over all of them, each ended by id 1."""
+    """A corpus in memory: documents of so many tokens: ids 2, 3, 4, ... through all of them, each ended by 1."""
 
     def __init__(self, *lengths: int) -> None:
         self.documents: list[list[int]] = []
@@ -78,8 +78,8 @@ def windows_of(documents: Tokens, length: int, pad_id: int = 0, **options: int) 
     blocks = list(pack(documents.ranges.starts, documents.ranges.lengths, length, **options))
     pieces = np.cumsum([0, *(len(block.starts) for block in blocks)])
     firsts = [np.zeros(1, np.int64), *(block.firsts[1:] + n for block, n in zip(blocks, pieces[:-1], strict=True))]
-    arrays = [np.concatenate([getattr(block, name) for block in blocks]) for name in ("starts", "lengths")]
-    return Windows(documents, Packed(*arrays, np.concatenate(firsts)), length, pad_id)  # type: ignore[arg-type]
+    starts, lengths = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("starts", "lengths"))
+    return Windows(documents, Packed(starts, lengths, np.concatenate(firsts)), length, pad_id)  # type: ignore[arg-type]
 
 
 def pieces_of(batch: Batch) -> list[list[int]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.data.corpora import TEXTS, open_corpus, write_jsonl
-from trainer.data import cache, prepare
+from trainer.data import cache, encode, prepare
 from trainer.errors import StorageError, UserError
 
 
@@ -17,11 +17,10 @@ def corpus(tmp_path):
 def tokenized(monkeypatch):
     """The number of times that a corpus was tokenized."""
     calls = []
-    encode_all = prepare.encode_all
 
     def counted(*arguments):
         calls.append(arguments)
-        return encode_all(*arguments)
+        return encode.encode_all(*arguments)
 
     monkeypatch.setattr(prepare, "encode_all", counted)
     return calls

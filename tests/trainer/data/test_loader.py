@@ -63,7 +63,10 @@ class TestBatch:
 
     def test_in_order_the_text_reads_on(self, corpus):
         data = open_corpus(
-            corpus, data={"shuffle": False, "eval_fraction": 0.0}, training={"batch_size": 1}, model={"max_seq_len": 512}
+            corpus,
+            data={"shuffle": False, "eval_fraction": 0.0},
+            training={"batch_size": 1},
+            model={"max_seq_len": 512},
         )
         epoch = range(1, data.facts()["windows"] + 1)
         texts = [data.tokenizer.decode(pieces_of(data.batch(step))[0]) for step in epoch]

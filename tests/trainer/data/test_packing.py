@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,8 +28,8 @@ def test_no_token_is_lost_or_repeated(lengths, window, block):
     documents = Tokens(*lengths)
     windows = windows_of(documents, window, block=block)
     pieces = pieces_of(windows.rows(np.arange(windows.count)))
-    pairs = [pair for piece in pieces for pair in zip(piece[:-1], piece[1:], strict=True)]
-    expected = [pair for one in documents.documents for pair in zip(one[:-1], one[1:], strict=True)]
+    pairs = [pair for piece in pieces for pair in pairwise(piece)]
+    expected = [pair for one in documents.documents for pair in pairwise(one)]
     assert sorted(pairs) == sorted(expected)
     assert all(1 not in piece[:-1] for piece in pieces), "the end token is never an input"
 
@@ -44,7 +46,9 @@ def test_windows_are_never_longer_and_never_empty(lengths, window):
 def test_the_same_documents_give_the_same_windows(lengths, window, block):
     ranges = Tokens(*lengths).ranges
     for one, other in zip(
-        pack(ranges.starts, ranges.lengths, window, block), pack(ranges.starts, ranges.lengths, window, block), strict=True
+        pack(ranges.starts, ranges.lengths, window, block),
+        pack(ranges.starts, ranges.lengths, window, block),
+        strict=True,
     ):
         for name in ("starts", "lengths", "firsts"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

@@ -80,7 +80,7 @@ def test_worker_processes_make_the_same_chunks(corpus, tmp_path, small):
 
 
 def test_a_worker_that_is_killed(monkeypatch):
-    chunks = encode._in_workers(iter([["a"]]), Killer(), 1)
+    chunks = encode._in_workers(iter([["a"]]), Killer(), 1)  # type: ignore[arg-type]
     with pytest.raises(StorageError, match="process that tokenizes was killed"):
         next(chunks)
 

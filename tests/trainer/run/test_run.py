@@ -45,6 +45,7 @@ def test_a_run_reports_learns_saves_and_leaves_its_files(uninterrupted):
         "checkpoints",
         "log.jsonl",
         "metrics.jsonl",
+        "prepared",
         "resolved.json",
         "sample.txt",
     ]
