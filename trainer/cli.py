@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
@@ -186,6 +187,8 @@ def _resolved(options: argparse.Namespace, environ: MutableMapping[str, str], pl
 def _prepare(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
     job = _resolved(options, environ, None)
     _prepare_cpu(environ)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("trainer").setLevel(logging.INFO)
     from trainer.data.command import prepare_corpora
 
     if options.workers is not None and options.workers < 1:

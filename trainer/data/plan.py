@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from trainer.data.packing import Packed, pack
 from trainer.data.prepare import write_durably
-from trainer.data.shards import Corpus
+from trainer.data.shards import Corpus, map_array
 from trainer.data.split import Ranges, held_out, without_tail
 from vishwamai.contract.base import Value
 
@@ -196,4 +196,4 @@ def _mapped(folder: Path, part: str, counts: Counts) -> Packed:
 def _map(path: Path, dtype: str, length: int) -> np.ndarray:
     if path.stat().st_size != length * np.dtype(dtype).itemsize:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes")
-    return np.memmap(path, dtype, "r", shape=length) if length else np.zeros(0, dtype)
+    return map_array(path, np.dtype(dtype), length)

@@ -61,7 +61,7 @@ class Corpus:
         self.folder = folder
         self.manifest = manifest
         self._tokens = [
-            np.memmap(tokens_file(folder, n), np.dtype(manifest.dtype).newbyteorder("<"), "r", shape=one.tokens)
+            map_array(tokens_file(folder, n), np.dtype(manifest.dtype).newbyteorder("<"), one.tokens)
             for n, one in enumerate(manifest.shards)
         ]
         self._firsts = np.cumsum([0, *(one.tokens for one in manifest.shards)])
@@ -106,7 +106,7 @@ class Corpus:
     def documents(self, shard: int) -> np.ndarray:
         """DOCUMENT [documents] of one shard."""
         count = self.manifest.shards[shard].documents
-        return np.memmap(documents_file(self.folder, shard), DOCUMENT, "r", shape=count)
+        return map_array(documents_file(self.folder, shard), DOCUMENT, count)
 
     def tokens(self, start: int, count: int) -> np.ndarray:
         """Ids start .. start + count - 1 of all shards' tokens, which lie in one of them."""
@@ -128,6 +128,11 @@ def documents_file(folder: Path, number: int) -> Path:
 def is_prepared(location: str) -> bool:
     """Whether a location names a prepared corpus rather than text."""
     return "://" not in location and (Path(location).expanduser() / MANIFEST).is_file()
+
+
+def map_array(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
+    """A file's array, read as it is used. Slices of np.memmap itself cost as much as what is read through them."""
+    return np.memmap(path, dtype, "r", shape=length).view(np.ndarray) if length else np.zeros(0, dtype)
 
 
 def _read_manifest(folder: Path, field: str) -> Manifest:
