@@ -1,7 +1,7 @@
 """The input alone: seeking in a large corpus, reading against a plain loader, and what the step at S waits for.
 
-The plain loader is what scripts begin with: texts are tokenized as they come (`tokenizers`, in threads), laid end to end
-and cut. Ours tokenizes once, and packs so that attention stays within documents.
+The plain loader is what scripts begin with: texts are tokenized as they come (`tokenizers`, in threads), laid end to
+end and cut. Ours tokenizes once, and packs so that attention stays within documents.
 """
 
 import os
@@ -17,8 +17,9 @@ import tokenizers
 
 from bench.shapes import SHAPES, job_of
 from trainer.batch import Batch
-from trainer.data import builtin, open_data
+from trainer.data import builtin
 from trainer.data.encode import DOCUMENT
+from trainer.data.loader import open_data
 from trainer.data.packing import pack
 from trainer.data.shards import MANIFEST, Manifest, Shard, documents_file, tokens_file
 from trainer.data.tokenizers import open_tokenizer
@@ -132,8 +133,12 @@ def _against_a_plain_loader(folder: Path) -> None:
             tokens = loader()
             found.append(tokens / (time.perf_counter() - began))
     one, other = (sorted(found)[1] / 1e6 for found in speeds.values())
-    print(f"\nReading {shape.batch} windows of {shape.seq}: ours {one:.2f} M tokens/s, after {prepared:.1f} s to prepare "
-          f"{data.facts()['tokens'] / 1e6:.1f} M; plain {other:.2f} M tokens/s; ratio {one / other:.1f}", flush=True)  # fmt: skip
+    read = data.facts()["tokens"] / 1e6
+    print(
+        f"\nReading {shape.batch} windows of {shape.seq}: ours {one:.2f} M tokens/s, after {prepared:.1f} s to prepare "
+        f"{read:.1f} M; plain {other:.2f} M tokens/s; ratio {one / other:.1f}",
+        flush=True,
+    )
 
 
 def _train_tokenizer(texts: list[str], path: Path) -> tokenizers.Tokenizer:
@@ -185,8 +190,11 @@ def _waiting(folder: Path) -> None:
         jax.block_until_ready(metrics)
         waits.append(waited)
     seconds = time.perf_counter() - began
-    print(f"\nAt S {1e3 * sum(waits) / STEPS:.2f} ms of a step of {1e3 * seconds / STEPS:.0f} ms are spent waiting for its batch: "
-          f"{100 * sum(waits) / seconds:.3f}%; making one takes {1e3 * making:.1f} ms, in a thread beside the step")  # fmt: skip
+    waited_ms, step_ms = 1e3 * sum(waits) / STEPS, 1e3 * seconds / STEPS
+    print(
+        f"\nAt S {waited_ms:.2f} ms of a step of {step_ms:.0f} ms are spent waiting for its batch: "
+        f"{100 * waited_ms / step_ms:.3f}%; making one takes {1e3 * making:.1f} ms, in a thread beside the step"
+    )
 
 
 def _job(*, train: list[str], window: int, vocab: int, tokenizer: str = "byte") -> ResolvedJob:

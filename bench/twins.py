@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from trainer.data import TrainingData, open_data
+from trainer.data.loader import TrainingData, open_data
 from trainer.evaluate import Evaluator
 from trainer.mesh import make_mesh
 from trainer.step import init_state, make_eval_step, make_train_step, put_batch

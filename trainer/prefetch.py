@@ -12,10 +12,23 @@ class Prefetcher[T]:
     """Calls `fetch(step)` for consecutive steps in Grain's threads, at most four ahead of the step that takes them."""
 
     def __init__(self, fetch: Callable[[int], T], first: int, last: int) -> None:
-        steps = grain.MapDataset.range(first, last + 1).map(fetch)
+        self._next = first
+        self._made: set[int] = set()
+        self._peeked: list[T] = []
+
+        def noted(step: int) -> T:
+            batch = fetch(step)
+            self._made.add(step)
+            return batch
+
+        steps = grain.MapDataset.range(first, last + 1).map(noted)
         self._batches = iter(steps.to_iter_dataset(grain.ReadOptions(_THREADS, _AHEAD)))
         self._batches.start_prefetch()
-        self._peeked: list[T] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns at once."""
+        return self._next in self._made
 
     def peek(self) -> T:
         """The batch of the next step; `take` gives it again."""
@@ -27,6 +40,8 @@ class Prefetcher[T]:
         """The batch of the next step, and the seconds it had to be waited for."""
         began = time.perf_counter()
         batch = self._peeked.pop() if self._peeked else next(self._batches)
+        self._made.discard(self._next)
+        self._next += 1
         return batch, time.perf_counter() - began
 
     def close(self) -> None:

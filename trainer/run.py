@@ -12,8 +12,8 @@ from typing import Any
 
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
-from trainer.data import open_data
 from trainer.data.changes import check_unchanged
+from trainer.data.loader import open_data
 from trainer.diagnosis import first_bad_layer
 from trainer.distill.lesson import teacher_job
 from trainer.distill.load import check_tokens, fingerprint, load_teacher

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import grain
 import numpy as np
 
 _FEW = 2**16
@@ -31,8 +32,6 @@ class Order:
     """The numbers of the windows in the order of training, without end."""
 
     def __init__(self, sources: Sequence[Source], seed: int, *, shuffle: bool) -> None:
-        import grain  # takes a second, which what only tokenizes or generates need not wait for
-
         parts = [_endless(source, [seed, number], shuffle) for number, source in enumerate(sources)]
         weights = [source.weight for source in sources]
         self._shares = _integers(weights)
@@ -58,8 +57,6 @@ class Order:
 
 
 def _endless(source: Source, seed: list[int], shuffle: bool) -> Any:
-    import grain
-
     numbers = grain.MapDataset.range(source.first, source.first + source.count)
     if not shuffle:
         return numbers.repeat()

@@ -3,7 +3,7 @@
 import numpy as np
 from jax.sharding import Mesh
 
-from trainer.data import TrainingData
+from trainer.data.loader import TrainingData
 from trainer.generate.writer import Writer
 from trainer.model import Params
 from trainer.reporting import now

@@ -1,6 +1,6 @@
 """`python -m trainer generate`: prompts continued by a run's checkpoint, or an imported one."""
 
-from trainer.data import check_fits, open_tokenizer
+from trainer.data.tokenizers import check_fits, open_tokenizer
 from trainer.generate.origin import Origin
 from trainer.generate.writer import Writer
 from trainer.huggingface.load import load_params

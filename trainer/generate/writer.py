@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
-from trainer.data import Tokenizer
+from trainer.data.tokenizers import Tokenizer
 from trainer.generate.generator import Continuation, Generator, Limits
 from trainer.model import Params
 from vishwamai.contract.generation import CacheFormat, GeneratedText, Sampling

@@ -11,7 +11,7 @@ import tokenizers
 
 from tests.trainer.jobs import tiny_job
 from trainer.batch import Batch
-from trainer.data import TrainingData, open_data
+from trainer.data.loader import TrainingData, open_data
 from trainer.data.packing import Packed, pack
 from trainer.data.split import Ranges
 from trainer.data.windows import Windows

@@ -3,8 +3,8 @@ import pytest
 
 from tests.trainer.data.corpora import TEXTS, open_corpus, pieces_of, write_jsonl
 from tests.trainer.jobs import tiny_job
-from trainer.data import open_data
 from trainer.data.command import prepare_corpora
+from trainer.data.loader import open_data
 from trainer.errors import UserError
 
 

@@ -1,11 +1,11 @@
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
 
 from tests.trainer.data.corpora import TEXTS, open_corpus, write_jsonl, write_tokenizer
+from tests.trainer.data.killer import Killer
 from trainer.data import encode, prepare, sources
 from trainer.data.shards import Corpus
 from trainer.data.tokenizers import open_tokenizer
@@ -13,15 +13,6 @@ from trainer.errors import StorageError, UserError
 from vishwamai.contract.config import DataSection, SequenceSection
 
 DATA = DataSection()
-
-
-class Killer:
-    """A tokenizer that ends the process it runs in."""
-
-    vocab_size, eos_id = 10, 1
-
-    def encode_many(self, texts):
-        os._exit(9)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.data.corpora import TEXTS, open_corpus, write_jsonl, write_tokenizer
-from trainer.data import open_tokenizer
+from trainer.data.tokenizers import open_tokenizer
 from trainer.errors import UserError
 from vishwamai.contract.config import SequenceSection
 

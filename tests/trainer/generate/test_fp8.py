@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainer.data import open_tokenizer
+from trainer.data.tokenizers import open_tokenizer
 from trainer.forward import output_logits
 from trainer.generate.generator import Generator, Limits
 from trainer.generate.passes import Passes

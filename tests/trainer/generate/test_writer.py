@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from tests.trainer.jobs import tiny_job
-from trainer.data import open_tokenizer
+from trainer.data.tokenizers import open_tokenizer
 from trainer.generate.generator import Limits
 from trainer.generate.writer import Writer
 from trainer.mesh import make_mesh

@@ -1,7 +1,7 @@
 """A model that learns in FP8 learns as much as its twin in bfloat16; `python -m bench.twins` trains them for longer."""
 
 from bench.twins import train, twin
-from trainer.data import open_data
+from trainer.data.loader import open_data
 
 STEPS, SEQUENCES = 60, 4
 
