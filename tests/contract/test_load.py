@@ -172,7 +172,11 @@ def test_the_error_reads_well():
     [
         ({"name": "a", "files": ["x", ""]}, "/data/train/0/files/1", 'files[1] is ""; it takes text of 1 to 4096'),
         ({"name": "a b", "files": ["x"]}, "/data/train/0/name", 'data.train[0].name is "a b"'),
-        ({"name": "a", "files": ["x"], "weight": 0}, "/data/train/0/weight", "is 0; it takes a number > 0"),
+        (
+            {"name": "a", "files": ["x"], "weight": 0},
+            "/data/train/0/weight",
+            "is 0; it takes a number >= 1e-06 and <= 1000000",
+        ),
         ({"name": "a", "file": ["x"]}, "/data/train/0/file", "data.train[0].file is no setting"),
         ({"name": "a"}, "/data/train/0", "data.train[0] lacks files"),
         (3, "/data/train/0", "data.train[0] is 3, a whole number; it takes text"),

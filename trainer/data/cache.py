@@ -6,6 +6,7 @@ made in the first place that can be written to, by one process at a time.
 
 import errno
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,16 +43,23 @@ class Cache:
     def corpus(self, files: list[str], data: DataSection, tokenizer: Tokenizer, field: str) -> Corpus:
         """The corpus of these files, prepared now unless it has been.
 
+        A damaged one is set aside and prepared anew.
+
         Raises:
-          UserError: a file, or a corpus in the cache, is at fault.
+          UserError: a file is at fault.
           StorageError: the disk is full.
         """
         source = identity(files, data, tokenizer)
 
         def found(folder: Path) -> Corpus | None:
-            return Corpus.open(folder, field) if (folder / MANIFEST).is_file() else None
+            try:
+                return Corpus.open(folder, field) if (folder / MANIFEST).is_file() else None
+            except UserError:  # the text is at hand, so it is prepared anew
+                return None
 
         def make(folder: Path) -> None:
+            if folder.exists():
+                _set_aside(folder)
             prepare(folder, files, data, tokenizer, field, source=source, workers=worker_count())
 
         return made(self._folders, source[:20], found, make, "name another folder in data.cache")
@@ -100,6 +108,14 @@ def made[T](
         assert there is not None, f"{folder / name} was just made"
         return there
     raise AssertionError("the last folder is taken or refused")
+
+
+def _set_aside(folder: Path) -> None:
+    """Keeps a damaged corpus for a look, in place of an earlier one."""
+    aside = folder.with_name(folder.name + ".damaged")
+    _LOG.warning("the tokenized text in %r is damaged: it is set aside, and the text is tokenized again", str(folder))
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
 
 
 def _refuse_or_warn(error: OSError, folder: Path, others: list[Path], fix: str) -> None:

@@ -80,6 +80,17 @@ def test_runs_share_the_folder_that_the_config_names(corpus, tmp_path, tokenized
     assert len(tokenized) == 1
 
 
+def test_a_damaged_corpus_is_set_aside_and_made_anew(corpus, tmp_path, tokenized, caplog):
+    whole = open_corpus(corpus)
+    (folder,) = (tmp_path / "out" / "prepared").glob("[!.]*")
+    shard = folder / "tokens-00000.bin"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert_same(open_corpus(corpus), whole)
+    assert "is damaged: it is set aside" in caplog.text
+    assert folder.with_name(folder.name + ".damaged").is_dir()
+    assert len(tokenized) == 2
+
+
 class TestFolders:
     """Folders that take nothing: a file stands in their place, which stops root, too."""
 

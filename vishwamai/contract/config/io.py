@@ -42,7 +42,7 @@ class MixtureSource(Section):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="For reports.")
     files: list[Location] = Field(min_length=1, description="Its files, named as in data.train.")
-    weight: float = Field(1.0, gt=0.0, le=1e9, description="Its share of the windows, relative to the others'.")
+    weight: float = Field(1.0, ge=1e-6, le=1e6, description="Its share of the windows, relative to the others'.")
 
 
 class DataSection(Section):
