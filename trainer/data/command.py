@@ -47,7 +47,7 @@ def prepare_corpora(job: ResolvedJob, output: Path, workers: int | None) -> Iter
         )
         yield (
             f"  {plan.train.windows:,} windows of {length} to train on, "
-            f"{100 * efficiency(plan.train, length):.2f}% full; {plan.held_out.windows:,} held out; "
+            f"{100 * efficiency(plan.train, length):.3f}% full; {plan.held_out.windows:,} held out; "
             f"{plan.documents_dropped:,} documents shorter than data.min_length"
         )
 
