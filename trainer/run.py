@@ -11,10 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainer.agreement import Agreement
 from trainer.bad_loss import LeftOut, Spikes
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints, Restored
+from trainer.data.changes import check_unchanged
 from trainer.data.loader import open_data
 from trainer.diagnosis import first_bad_layer
 from trainer.distill.beside import open_beside
@@ -45,6 +48,7 @@ from trainer.step import (
     make_eval_step,
     make_train_step,
     put_batch,
+    put_rows,
     state_from_params,
 )
 from vishwamai.contract.reports import CheckpointEvent, EffectiveEvent, RewindEvent
@@ -60,6 +64,7 @@ class Run:
         """`output` gets the checkpoints unless checkpoint.directory says otherwise."""
         self._job, self._reporter, self._orders, self._account = job, reporter, orders, account
         self._config = job.effective
+        self._output = output
         self._max_steps = job.effective.training.max_steps
         self._folder = checkpoint_folder(job, output)
         self._checkpoints = Checkpoints(self._folder, job.effective.checkpoint, self._tell_checkpoint)
@@ -114,7 +119,7 @@ class Run:
         self._grace = Grace(grace, self._account, self._reporter.tell, alone=self._agreement.alone)
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
-        self._data = self._orders.wait_for(lambda: open_data(self._job))
+        self._data = self._orders.wait_for(lambda: open_data(self._job, self._output))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
         self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
         if self._config.logging.eval_every and not self._evaluator.has_text:
@@ -129,10 +134,9 @@ class Run:
             restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
         extra = self._take_up(restored)
         self._left_out = LeftOut(extra.get("left_out"))
-        before, facts = extra.get("data", {}), self._fingerprints()
-        for name, value in facts.items():
-            if name in before and before[name] != value:
-                _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
+        check_unchanged(
+            extra.get("data", {}), self._fingerprints(), self.step, allow_change=self._config.data.allow_change
+        )
         self._tell_effective(resumed_from=self.step or None)
 
     def _take_up(self, restored: Restored | None) -> dict[str, Any]:
@@ -241,6 +245,7 @@ class Run:
         execution = self._job.execution.model_copy(update={"loss_shift": "max"})
         self._job = self._job.model_copy(update={"execution": execution})
         self._tell_effective(resumed_from=self.step)
+        self._batches.close()
         self._compile()
 
     def _is_done(self) -> bool:
@@ -253,11 +258,11 @@ class Run:
         return self._fetch(self._left_out.batch_of(step))
 
     def _fetch(self, step: int) -> Batch:
-        ids = self._data.window_ids(step)
-        batch = self._data.rows(ids)
-        if self._beside is not None:
-            batch = batch._replace(lesson=self._beside(ids, batch))
-        return self._put(batch)
+        def rows(ids: np.ndarray) -> Batch:
+            batch = self._data.rows(ids)
+            return batch if self._beside is None else batch._replace(lesson=self._beside(ids, batch))
+
+        return put_rows(rows, self._data.window_ids(step), self._mesh)
 
     def _take_step(self) -> None:
         if not self._batches.ready:

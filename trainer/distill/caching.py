@@ -54,7 +54,8 @@ class Caching:
     """Writes the cache of a job to its end, going on from what is there."""
 
     def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders, account: Account) -> None:
-        """`output` gets nothing: distillation.cache says where the cache is. A pass is a step of the account."""
+        """distillation.cache says where the cache is; `output` gets the prepared text. A pass is a step of the account."""
+        self._output = output
         self._job, self._reporter, self._orders, self._account = job, reporter, orders, account
         section = job.effective.distillation
         assert section is not None
@@ -86,7 +87,7 @@ class Caching:
         checked, kernels = self._orders.wait_for(lambda: with_checked_kernel(teacher_job(job)))
         teacher = job.teacher.model_copy(update={"attention": checked.execution.attention})
         self._job = job = job.model_copy(update={"teacher": teacher})
-        self._data: TrainingData = self._orders.wait_for(lambda: open_data(job))
+        self._data: TrainingData = self._orders.wait_for(lambda: open_data(job, self._output))
         facts = self._facts()
         self._open(facts)
         self._announce()

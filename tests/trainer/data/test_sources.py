@@ -1,11 +1,12 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.data.corpora import TEXTS, open_corpus, write_jsonl, write_parquet
 from trainer.data import builtin
-from trainer.data.sources import expand, read
+from trainer.data.sources import expand, identity, read, split
 from trainer.errors import UserError
 from vishwamai.contract.config import BUILTIN_CORPUS, DataSection
 
@@ -74,6 +75,31 @@ class TestNames:
 
         monkeypatch.setattr(Path, "read_bytes", refuse)
         assert "a.txt': Permission denied" in refused(tmp_path / "a.txt")
+
+
+class TestIdentity:
+    def test_it_changes_with_order_name_size_and_time(self, tmp_path):
+        for name in "ab":
+            (tmp_path / name).write_text(name)
+        one, two = (str(tmp_path / name) for name in "ab")
+        seen = [identity([one, two]), identity([two, one]), identity([one])]
+        os.utime(one, ns=(0, 0))
+        seen.append(identity([one, two]))
+        os.utime(one, ns=(0, 0))
+        assert identity([one, two]) == seen[-1]
+        (tmp_path / "a").write_text("aa")
+        os.utime(one, ns=(0, 0))
+        seen.append(identity([one, two]))
+        assert len(set(seen)) == len(seen) == 5
+
+    def test_the_demo_corpus_is_known_by_its_text(self, monkeypatch):
+        before = identity([BUILTIN_CORPUS])
+        assert identity([BUILTIN_CORPUS]) == before
+        monkeypatch.setattr(builtin, "MAX_BYTES", builtin.MAX_BYTES // 2)
+        assert identity([BUILTIN_CORPUS]) != before
+
+    def test_units_are_files(self):
+        assert split(["b", "a"]) == [["b"], ["a"]]
 
 
 class TestDamage:

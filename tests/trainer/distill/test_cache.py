@@ -149,7 +149,7 @@ def test_any_mesh_writes_the_same_and_learns_the_same(teacher, cache, course, tm
         return found.model_copy(update={"mesh": Mesh(fsdp=2, sequence=2, model=2), "execution": execution})
 
     reader = on_mesh("train")
-    data, mesh = open_data(reader), make_mesh(reader)
+    data, mesh = open_data(reader, tmp_path), make_mesh(reader)
     ids = data.window_ids(1)
     batch = data.rows(ids)
     lesson = beside(reader, data)(ids, batch)
@@ -175,10 +175,10 @@ def test_any_mesh_writes_the_same_and_learns_the_same(teacher, cache, course, tm
     np.testing.assert_allclose(fewer["rest"], kept.rest, atol=3e-3)  # logs of sums of float16 numbers
 
 
-def opened(wanted):
+def opened(wanted, folder):
     """What happens to a job before its first step, as far as its cache is concerned."""
     found = find_teacher(wanted)
-    return open_beside(found, open_data(found))
+    return open_beside(found, open_data(found, folder))
 
 
 MISFITS = {
@@ -194,7 +194,7 @@ MISFITS = {
 @pytest.mark.parametrize(("change", "words"), MISFITS.values(), ids=MISFITS.keys())
 def test_a_cache_of_something_else_is_refused_before_the_first_step(teacher, cache, tmp_path, change, words):
     with pytest.raises(UserError, match=words):
-        opened(job(tmp_path, teacher, "train", cache=cache, **change))
+        opened(job(tmp_path, teacher, "train", cache=cache, **change), tmp_path)
 
 
 FACTS = {
@@ -211,7 +211,7 @@ def test_what_a_cache_was_made_from_is_held_against_it(teacher, cache, tmp_path,
     document["facts"][fact] = 2 if fact == "top_k" else "of another"
     (tmp_path / "other" / "cache.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match=words):
-        opened(job(tmp_path, teacher, "train", cache=tmp_path / "other", section={"cache_top_k": 5}))
+        opened(job(tmp_path, teacher, "train", cache=tmp_path / "other", section={"cache_top_k": 5}), tmp_path)
 
 
 def test_what_another_job_wrote_is_not_written_over(teacher, cache, tmp_path):
@@ -223,8 +223,8 @@ def test_what_another_job_wrote_is_not_written_over(teacher, cache, tmp_path):
 
 def test_a_cache_of_another_teacher_is_refused_and_of_one_that_is_gone_is_not(teacher, cache, tmp_path):
     with pytest.raises(UserError, match=r"distillation\.teacher_model: the cache .* was made with another teacher"):
-        opened(job(tmp_path, teacher / "checkpoints" / "4", "train", cache=cache))
-    assert opened(job(tmp_path, tmp_path / "gone", "train", cache=cache)) is not None
+        opened(job(tmp_path, teacher / "checkpoints" / "4", "train", cache=cache), tmp_path)
+    assert opened(job(tmp_path, tmp_path / "gone", "train", cache=cache), tmp_path) is not None
 
 
 def spoil(folder, how):
@@ -260,7 +260,7 @@ def test_a_damaged_cache_is_refused_before_the_first_step(teacher, cache, tmp_pa
     shutil.copytree(cache, tmp_path / "spoilt")
     spoil(tmp_path / "spoilt", how)
     with pytest.raises(UserError, match=words) as caught:
-        opened(job(tmp_path, teacher, "train", cache=tmp_path / "spoilt"))
+        opened(job(tmp_path, teacher, "train", cache=tmp_path / "spoilt"), tmp_path)
     assert str(caught.value).startswith("distillation.cache")
 
 

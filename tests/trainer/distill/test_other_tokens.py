@@ -49,9 +49,9 @@ def test_a_byte_student_follows_a_teacher_of_subwords(tmp_path):
     assert settings["distillation.teacher_seq_len"] >= 32
 
 
-def first_step(job):
+def first_step(job, folder):
     """Metrics of the first step; what it is given has the shapes that a plan of it would see."""
-    mesh, data = make_mesh(job), open_data(job)
+    mesh, data = make_mesh(job), open_data(job, folder)
     ids, beside = data.window_ids(1), open_beside(job, data)
     assert beside is not None
     batch = data.rows(ids)
@@ -78,7 +78,7 @@ def test_on_a_mesh_the_step_is_the_same(tmp_path):
             micro_batch=8,
             execution={"weight_axes": ["fsdp"] if mesh else []},
         )
-        found.append(first_step(job))
+        found.append(first_step(job, tmp_path))
     assert found[0].parts["paired"] > 0.2
     # The same float32 terms in another order.
     np.testing.assert_allclose(found[1].loss, found[0].loss, rtol=5e-5)

@@ -6,11 +6,11 @@ from trainer.data.loader import open_data
 SMALL = {"num_layers": 1, "max_seq_len": 64}
 
 
-def test_after_300_steps_fp8_is_within_one_percent_of_bfloat16():
+def test_after_300_steps_fp8_is_within_one_percent_of_bfloat16(tmp_path):
     plain, fp8 = (twin(300, 16, SMALL, learning_rate=2e-3, low_precision=kind) for kind in ("none", "fp8"))
     assert (plain.precision.compute, fp8.precision.compute) == ("bfloat16", "bfloat16")
     assert (plain.precision.products, fp8.precision.products) == ("compute", "fp8")
-    data = open_data(plain)
+    data = open_data(plain, tmp_path)
     expected, found = train(plain, data), train(fp8, data)
     assert expected.loss < 2.3  # of 5.55 at the start: both have learned
     assert expected.loss != found.loss

@@ -9,6 +9,7 @@ from vishwamai.contract.config.io import (
     CheckpointSection,
     DataSection,
     LoggingSection,
+    MixtureSource,
     RunSection,
     SequenceSection,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "LoggingSection",
     "MemorySection",
     "MeshSection",
+    "MixtureSource",
     "ModelSection",
     "OptimizationSection",
     "OptimizerSection",
