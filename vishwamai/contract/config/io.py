@@ -42,8 +42,9 @@ class DataSection(Section):
     train: list[Location] = Field(
         [BUILTIN_CORPUS],
         min_length=1,
-        description=f"Files or globs of text, JSONL or Parquet, or {BUILTIN_CORPUS!r} for the demo corpus. "
-        "Relative paths are taken from the folder that the control plane, or a trainer run by hand, was started in.",
+        description="Files, globs or saved datasets, on disk or at gs:// or s3:// addresses, or "
+        f"{BUILTIN_CORPUS!r} for the demo corpus. Relative paths are taken from the folder that the control plane, or "
+        "a trainer run by hand, was started in.",
     )
     eval: list[Location] | None = Field(
         None,
@@ -52,12 +53,10 @@ class DataSection(Section):
     )
     eval_fraction: float = Field(0.02, ge=0.0, lt=1.0, description="Share of documents held out when eval is absent.")
     eval_batches: int = Field(8, ge=1, le=100_000, description="Batches in one evaluation, always the same ones.")
-    format: Literal["auto", "text", "jsonl", "parquet"] = Field(
+    format: Literal["auto", "text", "jsonl", "parquet", "arrow", "array_record"] = Field(
         "auto", description="File format; auto goes by the name."
     )
-    text_field: str = Field(
-        "text", min_length=1, max_length=256, description="Field of JSONL or Parquet that holds the text."
-    )
+    text_field: str = Field("text", min_length=1, max_length=256, description="Field or column that holds the text.")
     tokenizer: Location = Field(
         "byte",
         description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers, found as train is.",
