@@ -5,6 +5,7 @@ repeated with growing pauses. What the user set for fsspec (FSSPEC_S3_..., ~/.co
 """
 
 import io
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,13 +77,8 @@ class Remote:
     @cached_property
     def system(self) -> Any:
         """The fsspec file system; fsspec keeps one for each process."""
-        import fsspec
-
         with blamed(self.address, self.field):
-            system = fsspec.filesystem(self.scheme, **_options(self.scheme))
-        if self.scheme == "s3":
-            system.retries = _S3_TRIES
-        return system
+            return _system(self.scheme)
 
     def info(self) -> dict[str, Any] | None:
         """What the store says of it, asked anew: `type` is file or directory. None when there is nothing."""
@@ -105,7 +101,12 @@ class Remote:
         """Paths of the files that a pattern means, sorted; hidden ones and markers of folders are left out."""
         with blamed(self.address, self.field):
             self.system.invalidate_cache()
-            found = self.system.glob(self.path, detail=True)
+            try:
+                found = self.system.glob(self.path, detail=True)
+            except FileNotFoundError:
+                return []
+            except ValueError as error:
+                raise UserError(f"{self.field}: {self.address!r} is no pattern ({error})") from error
         shown = self.path.count("/.")
         return sorted(
             path for path, info in found.items() if info["type"] == "file" and ("/" + path).count("/.") <= shown
@@ -146,7 +147,23 @@ def version(info: dict[str, Any]) -> list[str]:
     return [str(info["size"]), *(f"{name}={info[name]}" for name in _VERSION if info.get(name))]
 
 
+def _system(scheme: str) -> Any:
+    import fsspec
+
+    if scheme == "gs":
+        # Not the class that fsspec knows: it asks about the kind of every bucket over a second protocol.
+        from gcsfs.core import GCSFileSystem
+
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs every error that it then raises
+        return GCSFileSystem(**_options(scheme))
+    system = fsspec.filesystem(scheme, **_options(scheme))
+    if scheme == "s3":
+        system.retries = _S3_TRIES
+    return system
+
+
 def _options(scheme: str) -> dict[str, Any]:
+    """Our settings for a file system, without those that the user made for fsspec."""
     from fsspec.config import conf
 
     match scheme:

@@ -18,6 +18,7 @@ _DENIED = (
     "accessdenied",
     "unable to locate credentials",
     "permission",
+    "unauthorized",
     "anonymous caller",
     "invalid_grant",
 )

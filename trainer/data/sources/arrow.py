@@ -27,6 +27,7 @@ def documents(file: SourceFile, text_field: str) -> Iterator[str]:
     with file.seekable() as stream:
         is_file = _check_ends(stream, file)
         with _source(stream, file) as source:
+            source.seek(0)
             opened = pa.ipc.open_file if is_file else pa.ipc.open_stream
             index = check_column(_attempt(lambda: opened(source).schema, file, 0), text_field, file)
             options = pa.ipc.IpcReadOptions(included_fields=[index])
