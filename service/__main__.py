@@ -19,6 +19,7 @@ import uvicorn
 
 from service.access import Credentials, DamagedSecret
 from service.app import SECRET_FILE, create_app
+from service.kubernetes.site import Cluster, ClusterFileError
 from service.logs import configure_logging
 from service.settings import Settings, SettingsError
 from service.storage import DatabaseError, Store
@@ -49,13 +50,15 @@ def main() -> int:
     command = parser.parse_args().command
     try:
         settings = Settings.read(os.environ)
+        if settings.cluster_file:
+            Cluster.read(settings.cluster_file)
         with data_dir(settings.data_dir):
             _warn_of_strays(settings)
             Store.open(settings.database).close()
             Credentials.load(settings.data_dir / SECRET_FILE)
             if command == "serve":
                 _serve(settings)
-    except (CannotStart, SettingsError, DatabaseError, DamagedSecret) as error:
+    except (CannotStart, SettingsError, ClusterFileError, DatabaseError, DamagedSecret) as error:
         print(f"vishwamai service: {error}", file=sys.stderr)
         return 1
     return 0

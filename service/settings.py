@@ -45,6 +45,9 @@ class Settings:
     generation_seconds: float = 300.0
     """Longest time that one generation of text may take."""
 
+    cluster_file: Path | None = None
+    """JSON or YAML: the Kubernetes cluster for which manifests are rendered; docs/kubernetes.md has its fields."""
+
     teachers: Mapping[str, str] = field(default_factory=dict)
     """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
 
@@ -85,6 +88,7 @@ class Settings:
             steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
             max_generations=_whole(environ, "VISHWAMAI_MAX_GENERATIONS", defaults.max_generations, 1, 1000),
             generation_seconds=_seconds(environ, "VISHWAMAI_GENERATION_SECONDS", defaults.generation_seconds, 86_400),
+            cluster_file=Path(file) if (file := environ.get("VISHWAMAI_CLUSTER_FILE")) else None,
             teachers=_teachers(environ),
         )
         if not is_loopback(settings.host):

@@ -80,6 +80,14 @@ class Client:
         """What `submit` would start: the resolved job with its decisions and warnings. Nothing is stored."""
         return self._read(Validation, "POST", "/jobs", document=dict(config), query={"validate_only": True})
 
+    def render(self, config: Mapping[str, Any]) -> str:
+        """The manifests that a config becomes on the service's cluster, as YAML. Nothing is created."""
+        return self._send("POST", "/manifests", document=dict(config)).text
+
+    def manifest(self, job_id: str) -> str:
+        """The manifests that a job becomes on the service's cluster, as YAML."""
+        return self._send("GET", _path(job_id, "/manifest")).text
+
     def list(
         self,
         *,
