@@ -15,6 +15,9 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 BUILTIN_CORPUS = "builtin:python"
 """Names the demo corpus: the Python standard library's own source and documentation on the trainer's machine."""
 
+MAIN_SET = "eval"
+"""The evaluation set that has no other name."""
+
 
 class SequenceSection(Section):
     """Text generation and special tokens."""
