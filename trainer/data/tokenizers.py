@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import tokenizers as huggingface
 
+from trainer.data.long_texts import LONGEST, encode_long
 from trainer.errors import UserError
 from vishwamai.contract.config import ModelSection, SequenceSection
 
@@ -102,12 +103,15 @@ class HuggingFaceTokenizer:
 
     def encode(self, text: str) -> Ids:
         """The ids of one text."""
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        return encode_long(lambda part: self._tokenizer.encode(part, add_special_tokens=False), text, LONGEST)
 
     def encode_many(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, found in parallel."""
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
+        short = [text for text in texts if len(text) <= LONGEST]
+        found = iter(self._tokenizer.encode_batch_fast(short, add_special_tokens=False))
+        return [
+            np.array(next(found).ids, dtype=np.int32) if len(text) <= LONGEST else self.encode(text) for text in texts
+        ]
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of ids."""
