@@ -4,9 +4,9 @@ import typer
 
 from vishwamai.cli.configs import config_in
 from vishwamai.cli.failures import report
-from vishwamai.cli.options import FileArgument, JobArgument, ServerOption, SetOption
+from vishwamai.cli.options import FileArgument, JobArgument, ServerOption, SetOption, connected
 from vishwamai.cli.output import Format, Output
-from vishwamai.client import DEFAULT_SERVER, Client, InvalidRequest
+from vishwamai.client import DEFAULT_SERVER, InvalidRequest
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def render_config(
     """Print the JobSet that a config becomes on the control plane's cluster, for `kubectl apply -f -`."""
     to = Output.of(Format.TABLE)
     document = config_in(to, file, settings)
-    with Client(server) as client:
+    with connected(server) as client:
         try:
             to.body(client.render(document.value).rstrip("\n"))
         except InvalidRequest as error:
@@ -30,5 +30,5 @@ def render_config(
 @app.command()
 def manifest(job: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
     """Print the JobSet that a job becomes on the control plane's cluster."""
-    with Client(server) as client:
+    with connected(server) as client:
         Output.of(Format.TABLE).body(client.manifest(job).rstrip("\n"))
