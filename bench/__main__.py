@@ -13,6 +13,7 @@ PROGRAMS = (
     "context",
     "compile",
     "host",
+    "loader",
     "generate",
     "distillation",
     "precision",

@@ -6,6 +6,8 @@ how much it differs from that of the twin in bfloat16. On a CPU, which has FP8's
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from trainer.data import TrainingData, open_data
@@ -62,7 +64,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.twins")
     parser.add_argument("--steps", type=int, default=300)
     steps = parser.parse_args().steps
-    data = open_data(twin(steps))
+    with TemporaryDirectory() as folder:
+        _compare(steps, open_data(twin(steps), Path(folder)))
+
+
+def _compare(steps: int, data: TrainingData) -> None:
     print(f"\nTwins after {steps} steps of {twin(steps).batch.tokens_per_step} tokens")
     plain = train(twin(steps, low_precision="none"), data)
     for kind in ("none", "fp8", "int8"):

@@ -1,7 +1,8 @@
-"""The command line, `python -m trainer`: train, tokenizer, generate, plan, export, check-import."""
+"""The command line, `python -m trainer`: train, prepare, tokenizer, generate, plan, export, check-import."""
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
             return _export(options, environ)
         if options.command == "check-import":
             return _check_import(options, environ)
+        if options.command == "prepare":
+            return _prepare(options, environ)
         if options.command == "plan":
             return _plan(options, environ)
         if options.config or options.output:
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics-port", type=int, metavar="PORT", help="serve /metrics and /status here; 0: any free port"
     )
     _add_tokenizer(commands)
+    _add_prepare(commands)
     _add_generate(commands)
     _add_plan(commands)
     _add_huggingface(commands)
@@ -104,6 +108,16 @@ def _add_tokenizer(commands: Any) -> None:
     tokenizer.add_argument(
         "--held-out", type=float, default=0.02, metavar="SHARE", help="of the text is measured, not trained on; 0.02"
     )
+
+
+def _add_prepare(commands: Any) -> None:
+    prepare = commands.add_parser("prepare", help="tokenize data.train once, into folders that data.train may name")
+    prepare.add_argument("--config", type=Path, required=True, metavar="FILE", help="training config, JSON")
+    prepare.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="gets the tokens; of a mixture, a folder a source"
+    )
+    prepare.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
+    prepare.add_argument("--workers", type=int, metavar="N", help="processes that tokenize; as many as there are cores")
 
 
 def _add_generate(commands: Any) -> None:
@@ -173,15 +187,34 @@ def _add_huggingface(commands: Any) -> None:
 def _train_by_hand(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
     if not (options.config and options.output):
         raise UserError("--config FILE and --output DIR go together")
-    document = parse_json(_read(options.config))
-    for setting in options.set:
-        _assign(document, setting)
-    site = SiteDefaults(platform=options.platform or detect_platform(environ), teachers=_teachers(environ))
-    job = resolve(check_config(document), site)
+    job = _resolved(options, environ, options.platform)
     where = TrainerEnvironment(
         resolved=options.output / "resolved.json", output=options.output, metrics_port=options.metrics_port
     )
     return Attempt(job, where, by_hand=True).live(environ)
+
+
+def _resolved(options: argparse.Namespace, environ: MutableMapping[str, str], platform: Platform | None) -> ResolvedJob:
+    """The job of --config and --set."""
+    document = parse_json(_read(options.config))
+    for setting in options.set:
+        _assign(document, setting)
+    site = SiteDefaults(platform=platform or detect_platform(environ), teachers=_teachers(environ))
+    return resolve(check_config(document), site)
+
+
+def _prepare(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    job = _resolved(options, environ, None)
+    _prepare_cpu(environ)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("trainer").setLevel(logging.INFO)
+    from trainer.data.command import prepare_corpora
+
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers is {options.workers}: give at least 1")
+    for line in prepare_corpora(job, options.output, options.workers):
+        sys.stdout.write(line + "\n")
+    return 0
 
 
 def _teachers(environ: MutableMapping[str, str]) -> dict[str, str]:

@@ -1,30 +1,34 @@
-"""Makes the next step's batch while the present step runs."""
+"""Makes the batches of the next steps while the present one runs."""
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+
+import grain
+
+_AHEAD, _THREADS = 4, 2
 
 
 class Prefetcher[T]:
-    """Calls `fetch(step)` for consecutive steps, one ahead, in a thread."""
+    """Calls `fetch(step)` for consecutive steps in Grain's threads, at most four ahead of the step that takes them."""
 
     def __init__(self, fetch: Callable[[int], T], first: int, last: int) -> None:
-        self._fetch = fetch
-        self._last = last
-        self._pool = ThreadPoolExecutor(1, "prefetch")
-        self._next = first
-        self._ahead: Future[T] = self._pool.submit(fetch, first)
+        steps = grain.MapDataset.range(first, last + 1).map(fetch)
+        self._batches = iter(steps.to_iter_dataset(grain.ReadOptions(_THREADS, _AHEAD)))
+        self._batches.start_prefetch()
+        self._peeked: list[T] = []
 
     def peek(self) -> T:
         """The batch of the next step; `take` gives it again."""
-        return self._ahead.result()
+        if not self._peeked:
+            self._peeked.append(next(self._batches))
+        return self._peeked[0]
 
     def take(self) -> tuple[T, float]:
         """The batch of the next step, and the seconds it had to be waited for."""
         began = time.perf_counter()
-        batch = self._ahead.result()
-        waited = time.perf_counter() - began
-        self._next += 1
-        if self._next <= self._last:
-            self._ahead = self._pool.submit(self._fetch, self._next)
-        return batch, waited
+        batch = self._peeked.pop() if self._peeked else next(self._batches)
+        return batch, time.perf_counter() - began
+
+    def close(self) -> None:
+        """Makes no more batches; those under way are thrown away."""
+        self._batches.close()

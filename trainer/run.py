@@ -13,6 +13,7 @@ from typing import Any
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.data import open_data
+from trainer.data.changes import check_unchanged
 from trainer.diagnosis import first_bad_layer
 from trainer.distill.lesson import teacher_job
 from trainer.distill.load import check_tokens, fingerprint, load_teacher
@@ -38,6 +39,7 @@ from trainer.step import (
     make_eval_step,
     make_train_step,
     put_batch,
+    put_rows,
     state_from_params,
 )
 from vishwamai.contract.reports import EffectiveEvent
@@ -53,6 +55,7 @@ class Run:
         """`output` gets the checkpoints unless checkpoint.directory says otherwise."""
         self._job, self._reporter, self._orders = job, reporter, orders
         self._config = job.effective
+        self._output = output
         self._max_steps = job.effective.training.max_steps
         self._checkpoints = Checkpoints(checkpoint_folder(job, output), job.effective.checkpoint, reporter.tell)
         self.step = 0
@@ -99,7 +102,7 @@ class Run:
         self._mesh = make_mesh(self._job)
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
-        self._data = self._orders.wait_for(lambda: open_data(self._job))
+        self._data = self._orders.wait_for(lambda: open_data(self._job, self._output))
         eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
         self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
         if self._config.logging.eval_every and not self._evaluator.has_text:
@@ -120,10 +123,9 @@ class Run:
         self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
         self._meter = Meter(extra.get("tokens", 0), max_bad_steps=self._config.training.max_bad_steps)
         self._reporter.resume(self.step)
-        before, facts = extra.get("data", {}), self._fingerprints()
-        for name, value in facts.items():
-            if name in before and before[name] != value:
-                _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
+        check_unchanged(
+            extra.get("data", {}), self._fingerprints(), self.step, allow_change=self._config.data.allow_change
+        )
         self._tell_effective(resumed_from=self.step or None)
 
     def _take_teacher(self) -> None:
@@ -177,6 +179,7 @@ class Run:
         execution = self._job.execution.model_copy(update={"loss_shift": "max"})
         self._job = self._job.model_copy(update={"execution": execution})
         self._tell_effective(resumed_from=self.step)
+        self._batches.close()
         self._compile()
 
     def _is_done(self) -> bool:
@@ -186,7 +189,7 @@ class Run:
         return put_batch(batch, self._mesh)
 
     def _fetch(self, step: int) -> Batch:
-        return self._put(self._data.batch(step))
+        return put_rows(self._data.rows, self._data.window_ids(step), self._mesh)
 
     def _take_step(self) -> None:
         batch, waited = self._batches.take()

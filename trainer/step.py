@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
@@ -192,6 +193,27 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     return jax.tree.map(lambda field: jax.make_array_from_callback(field.shape, place, field.__getitem__), batch)
 
 
+def put_rows(rows: Callable[[np.ndarray], Batch], ids: np.ndarray, mesh: Mesh) -> Batch:
+    """The batch of the windows `ids` (int64 [sequences]) laid over the mesh.
+
+    `rows` reads windows by their numbers. Each process reads those of its own devices, each once.
+    """
+    place = batch_sharding(mesh)
+    held = place.addressable_devices_indices_map((len(ids), mesh.shape["sequence"])).values()
+    numbers = np.arange(len(ids))
+    mine = np.unique(np.concatenate([numbers[index[0]] for index in held if index is not None]))
+    here = rows(ids[mine])
+
+    def put(field: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None, "the sharding is of whole dimensions"
+            return field[np.searchsorted(mine, numbers[index[0]])][:, *index[1:]]
+
+        return jax.make_array_from_callback((len(ids), *field.shape[1:]), place, part)
+
+    return jax.tree.map(put, here)
+
+
 def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
     """Independent keys for initialization and for dropout."""
     init, dropout = jax.random.split(jax.random.key(seed))
@@ -213,6 +235,7 @@ __all__ = [
     "make_eval_step",
     "make_train_step",
     "put_batch",
+    "put_rows",
     "seed_keys",
     "state_from_params",
     "state_shardings",

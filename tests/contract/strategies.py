@@ -1,6 +1,7 @@
 """Hypothesis strategies for configs: fields from the JSON Schema, with hardware that often enough exists."""
 
 import copy
+import re
 from typing import Any
 
 from hypothesis import strategies as st
@@ -101,6 +102,13 @@ def _tpu_of_a_slice(draw: st.DrawFn) -> dict[str, Any]:
     return section | {name: ways[name] for name in draw(st.sets(st.sampled_from(sorted(ways)), min_size=1))}
 
 
+def _text(schema: Schema) -> st.SearchStrategy[str]:
+    if "pattern" in schema:
+        pattern = re.compile(schema["pattern"])
+        return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= schema["maxLength"])
+    return st.text(st.characters(codec="utf-8"), min_size=schema.get("minLength", 0), max_size=20)
+
+
 def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
     if name in _SPECIAL and "$ref" not in schema:  # model is a section as well as an axis of the mesh
         return _SPECIAL[name]
@@ -115,7 +123,8 @@ def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
     match schema["type"]:
         case "object":
             fields = {field: _from_schema(field, inner) for field, inner in schema["properties"].items()}
-            return st.fixed_dictionaries({}, optional=fields)
+            required = {field: fields.pop(field) for field in schema.get("required", ())}
+            return st.fixed_dictionaries(required, optional=fields)
         case "integer":
             step = schema.get("multipleOf", 1)
             most = schema.get("maximum", schema.get("exclusiveMaximum", 1) - 1)
@@ -138,4 +147,4 @@ def _from_schema(name: str, schema: Schema) -> st.SearchStrategy[Any]:
         case "null":
             return st.none()
         case _:
-            return st.text(st.characters(codec="utf-8"), min_size=schema.get("minLength", 0), max_size=20)
+            return _text(schema)

@@ -52,6 +52,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"sequence": {"eos_token_id": 3, "pad_token_id": 3}}, "/sequence/eos_token_id", ["both 3"]),
     ({"model": {"vocab_size": 257}}, "/model/vocab_size", ["257", "258 tokens"]),
     ({"logging": {"eval_every": 5}, "data": {"eval_fraction": 0.0}}, "/logging/eval_every", ["eval_fraction is 0"]),
+    ({"data": {"train": ["a.txt", {"name": "b", "files": ["b.txt"]}]}}, "/data/train", ["mixes locations and sources"]),
+    ({"data": {"train": [{"name": "b", "files": [file]} for file in "xy"]}}, "/data/train", ["several", "called b"]),
     (
         {"training": {"early_stopping": {}}, "logging": {"eval_every": 0}},
         "/training/early_stopping",

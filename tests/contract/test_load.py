@@ -165,3 +165,26 @@ def test_the_error_reads_well():
         InvalidConfig, match=r"^/training/batch_size: training\.batch_size is \"8\".*\(write 8 without quotes\)$"
     ):
         check_config({"training": {"batch_size": "8"}})
+
+
+@pytest.mark.parametrize(
+    ("source", "pointer", "says"),
+    [
+        ({"name": "a", "files": ["x", ""]}, "/data/train/0/files/1", 'files[1] is ""; it takes text of 1 to 4096'),
+        ({"name": "a b", "files": ["x"]}, "/data/train/0/name", 'data.train[0].name is "a b"'),
+        ({"name": "a", "files": ["x"], "weight": 0}, "/data/train/0/weight", "is 0; it takes a number > 0"),
+        ({"name": "a", "file": ["x"]}, "/data/train/0/file", "data.train[0].file is no setting"),
+        ({"name": "a"}, "/data/train/0", "data.train[0] lacks files"),
+        (3, "/data/train/0", "data.train[0] is 3, a whole number; it takes text"),
+    ],
+)
+def test_a_place_inside_a_list(source: Any, pointer: str, says: str):
+    problem = only({"data": {"train": [source]}})
+    assert problem.pointer == pointer
+    assert says in problem.message
+
+
+def test_all_places_inside_a_list_at_once():
+    found = problems({"data": {"train": [{"name": "", "files": [], "weight": -1.0}]}})
+    assert sorted(found) == ["/data/train/0/files", "/data/train/0/name", "/data/train/0/weight"]
+    assert check_config({"data": {"train": [{"name": "a", "files": ["x"], "weight": 2}]}}).data.sources()[0].weight == 2

@@ -51,6 +51,7 @@ def test_nothing_to_say():
         ("tokens-of-another-model", {"checkpoint": {"init_from": "llama"}}),
         ("unaligned-vocabulary", {"model": {"vocab_size": 50257}}),
         ("demo-corpus", {"data": {"train": ["builtin:python"]}}),
+        ("demo-corpus", {"data": {"train": [{"name": "demo", "files": ["builtin:python"]}]}}),
         ("no-evaluation", {"logging": {"eval_every": 0}}),
         ("no-evaluation", {"logging": {"eval_every": 600_000}}),
         ("rare-checkpoints", {"logging": {"save_every": 0}}),

@@ -1,39 +1,46 @@
 """What the loop asks for: the batch of a step, the evaluation's batches, and facts about the corpus."""
 
-from functools import lru_cache
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from trainer.batch import Batch
-from trainer.data import sources
-from trainer.data.documents import Documents, hold_out, tokenize
-from trainer.data.packing import Windows
+from trainer.data.cache import Cache
+from trainer.data.facts import facts_of
+from trainer.data.order import Order, Source
+from trainer.data.portions import Opener, Portion
 from trainer.data.tokenizers import Tokenizer, check_fits, open_tokenizer
-from trainer.errors import UserError
-from vishwamai.contract.config import DataSection
+from trainer.data.windows import Windows
 from vishwamai.contract.resolved import ResolvedJob
 
 
 class TrainingData:
-    """A tokenized corpus in memory. Batches are pure functions of the config and the step: resuming needs no state."""
+    """Prepared corpora. Batches are pure functions of the config and the step: resuming needs no state."""
 
     def __init__(
-        self, job: ResolvedJob, tokenizer: Tokenizer, train: Windows, held_out: Windows, facts: dict[str, Any]
+        self, job: ResolvedJob, tokenizer: Tokenizer, train: Sequence[Portion], separate: Portion | None = None
     ) -> None:
+        """`separate` holds what is evaluated on, if that was not taken from `train`."""
         self.tokenizer = tokenizer
         self._job = job
-        self._train = train
-        self._held_out = held_out
-        self._facts = facts
-        self._order_of = lru_cache(maxsize=2)(self._draw_order)
+        self._train = _Numbered([portion.train for portion in train])
+        self._held_out = _Numbered([separate.train] if separate else [portion.held_out for portion in train])
+        parts = [
+            Source(first, portion.train.count, portion.weight)
+            for first, portion in zip(self._train.firsts[:-1].tolist(), train, strict=True)
+        ]
+        self._order = Order(parts, job.effective.run.seed, shuffle=job.effective.data.shuffle)
+        self._facts = facts_of(job, tokenizer, train, separate, self._order)
 
     def batch(self, step: int) -> Batch:
         """The batch of an optimizer step, counted from 1: numpy [job.batch.sequences_per_step, max_seq_len]."""
         return self.rows(self.window_ids(step))
 
     def rows(self, ids: np.ndarray) -> Batch:
-        """The training windows of these numbers: numpy [ids, max_seq_len]."""
+        """The training windows of these numbers: numpy [ids, max_seq_len]. Nothing else is read."""
         return self._train.rows(ids)
 
     @property
@@ -49,12 +56,7 @@ class TrainingData:
         if step < 1:
             raise ValueError(f"steps count from 1, not {step}")
         size = self._job.batch.sequences_per_step
-        epochs, places = np.divmod(np.arange((step - 1) * size, step * size), self._train.count)
-        windows = np.empty(size, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            windows[here] = self._order_of(int(epoch))[places[here]]
-        return windows
+        return np.array([self._order[place] for place in range((step - 1) * size, step * size)], np.int64)
 
     def eval_batches(self) -> list[Batch]:
         """The same batches at every call: numpy [job.batch.sequences_per_micro_batch, max_seq_len], short ones padded.
@@ -72,90 +74,35 @@ class TrainingData:
         """What the corpus turned out to be, as JSON; the fingerprints tell whether two runs saw the same data."""
         return dict(self._facts)
 
-    def _draw_order(self, epoch: int) -> np.ndarray:
-        """The order of the windows in an epoch, counted from 0."""
-        count = self._train.count
-        if not self._job.effective.data.shuffle:
-            return np.arange(count)
-        return np.random.default_rng([self._job.effective.run.seed, epoch]).permutation(count)
+
+class _Numbered:
+    """Windows of several corpora under one row of numbers."""
+
+    def __init__(self, parts: Sequence[Windows]) -> None:
+        self._parts = parts
+        self.firsts = np.cumsum([0, *(part.count for part in parts)])
+        self.count = int(self.firsts[-1])
+
+    def rows(self, ids: np.ndarray) -> Batch:
+        """The windows of these numbers; `count` gives a row of padding."""
+        if len(self._parts) == 1:
+            return self._parts[0].rows(ids)
+        part_of = np.minimum(np.searchsorted(self.firsts, ids, side="right"), len(self._parts)) - 1
+        found = [self._parts[part].rows(ids[part_of == part] - self.firsts[part]) for part in range(len(self._parts))]
+        places = np.argsort(np.argsort(part_of, kind="stable"), kind="stable")
+        return jax.tree.map(lambda *fields: np.concatenate(fields)[places], *found)
 
 
-def open_data(job: ResolvedJob) -> TrainingData:
-    """Reads, tokenizes, divides and packs the job's corpus.
+def open_data(job: ResolvedJob, output: Path) -> TrainingData:
+    """Finds the job's corpora and their windows, or prepares them: in data.cache, or else under `output`.
 
     Raises:
       UserError: a file, a place in it, or the tokenizer is at fault; the message names data.train, data.eval or
         data.tokenizer.
+      StorageError: there is no room for tokenized text.
     """
     config = job.effective
     tokenizer = open_tokenizer(config.data.tokenizer, config.sequence)
     check_fits(tokenizer, config.model)
-    train, held_out, facts = _divided(job, tokenizer)
-    windows = Windows(train, config.model.max_seq_len, tokenizer.pad_id)
-    eval_windows = Windows(held_out, config.model.max_seq_len, tokenizer.pad_id)
-    facts |= {
-        **_facts("", windows),
-        **_facts("eval_", eval_windows),
-        "epochs": round(config.training.max_steps * job.batch.sequences_per_step / windows.count, 6),
-        "tokenizer": tokenizer.name,
-        "tokenizer_vocab_size": tokenizer.vocab_size,
-        "tokenizer_fingerprint": tokenizer.fingerprint,
-        "eos_token": tokenizer.describe(tokenizer.eos_id),
-        "corpus_fingerprint": train.fingerprint,
-    }
-    return TrainingData(job, tokenizer, windows, eval_windows, facts)
-
-
-def _divided(job: ResolvedJob, tokenizer: Tokenizer) -> tuple[Documents, Documents, dict[str, Any]]:
-    """Documents to train on, documents held out, and how they came apart.
-
-    A file that data.eval names is never trained on, even where a glob of data.train matches it.
-    """
-    data = job.effective.data
-    matched = sources.expand(data.train, "data.train")
-    eval_files = sources.expand(data.eval, "data.eval") if data.eval else []
-    train_files = [file for file in matched if file not in set(eval_files)]
-    if not train_files:
-        raise UserError("data.train names only files that data.eval holds out: nothing is left to train on")
-    documents, dropped = _documents(train_files, data, tokenizer, "data.train")
-    if data.eval:
-        split = "data.eval"
-        train, (held_out, _) = documents, _documents(eval_files, data, tokenizer, "data.eval")
-    else:
-        split = "tail of the only document" if len(documents) == 1 else "by document"
-        train, held_out = hold_out(documents, data.eval_fraction, job.effective.run.seed)
-    return (
-        train,
-        held_out,
-        {
-            "files": len(train_files),
-            "files_held_out": len(matched) - len(train_files),
-            "documents_dropped": dropped,
-            "split": split if held_out else "none",
-        },
-    )
-
-
-def _documents(files: list[str], data: DataSection, tokenizer: Tokenizer, field: str) -> tuple[Documents, int]:
-    documents, dropped = tokenize(sources.read(files, data, field), tokenizer, data.min_length)
-    if documents:
-        return documents, dropped
-    if not dropped or data.min_length == 1:
-        raise UserError(f"{field}: there is no text in {_some(files)}: name files that hold some")
-    raise UserError(
-        f"{field}: data.min_length {data.min_length} left out every document ({dropped}) of {_some(files)}: "
-        "lower it, or name files with longer documents"
-    )
-
-
-def _some(files: list[str]) -> str:
-    return ", ".join(files[:3]) + (f" and {len(files) - 3} more files" if len(files) > 3 else "")
-
-
-def _facts(prefix: str, windows: Windows) -> dict[str, Any]:
-    return {
-        f"{prefix}documents": len(windows.documents),
-        f"{prefix}tokens": len(windows.documents.tokens),
-        f"{prefix}windows": windows.count,
-        f"{prefix}packing_efficiency": round(windows.efficiency, 6),
-    }
+    opener = Opener(job, tokenizer, Cache.of(config.data, output))
+    return TrainingData(job, tokenizer, opener.training(), opener.evaluation())

@@ -234,6 +234,19 @@ def evaluation(asked: Asked) -> Iterator[Contradiction]:
         )
 
 
+def mixture(asked: Asked) -> Iterator[Contradiction]:
+    """Sources of a mixture stand alone, and each has its name."""
+    train = asked.config.data.train
+    names = [one.name for one in asked.config.data.sources()]
+    if len(names) > 1 and any(isinstance(one, str) for one in train):
+        message = "data.train mixes locations and sources with a weight"
+        hint = 'make the locations a source, too: {"name": "...", "files": ["..."], "weight": 1.0}'
+        yield _clash(asked, ("data.train",), message, hint=hint)
+    elif twice := sorted({name for name in names if names.count(name) > 1}):
+        message = f"data.train has several sources called {', '.join(twice)}"
+        yield _clash(asked, ("data.train",), message, hint="give each a name of its own")
+
+
 def sharded_weights(asked: Asked) -> Iterator[Contradiction]:
     """The fsdp axis is the one that splits weights."""
     axis = asked.get("tpu.mesh_shape.fsdp") or 1
@@ -296,6 +309,7 @@ RULES: tuple[Rule, ...] = (
     special_tokens,
     byte_tokenizer,
     evaluation,
+    mixture,
     sharded_weights,
     restored_step,
     student_layers,

@@ -12,7 +12,7 @@ from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.legacy import is_legacy
 from vishwamai.contract.nearness import nearest
 from vishwamai.contract.problems import InvalidConfig, Problem
-from vishwamai.contract.schema import Schema, find, in_words, members, root, settings, target
+from vishwamai.contract.schema import Schema, in_words, members, root, settings, target
 from vishwamai.contract.strict_json import kind_of, pointer_to
 
 Place = tuple[str | int, ...]
@@ -31,7 +31,7 @@ def valid_part(document: dict[str, Any]) -> tuple[TrainingConfig, list[Problem],
             found = [(_place(detail["loc"], part), detail) for detail in error.errors(include_url=False)]
         if not all(place for place, _ in found):
             raise InvalidConfig([Problem(pointer="", message="The config has a name that is not a string.")])
-        for place, detail in found:
+        for place, detail in _deepest(found):
             problems.setdefault(place, _problem(place, detail, document))
         for place, _ in found:
             invalid.add(_remove(part, place))
@@ -66,11 +66,37 @@ def _place(location: tuple[str | int, ...], document: Any) -> Place:
     for part in location:
         named = isinstance(document, dict) and isinstance(part, str) and part in document
         numbered = isinstance(document, list) and isinstance(part, int) and part < len(document)
-        if not (named or numbered):
-            break
-        document = document[part]
-        place.append(part)
+        if named or numbered:
+            document = document[part]
+            place.append(part)
     return tuple(place)
+
+
+def _deepest(found: list[tuple[Place, ErrorDetails]]) -> list[tuple[Place, ErrorDetails]]:
+    """Without what only says that a place is not of another kind, where one of its parts is at fault."""
+
+    def explained(place: Place, detail: ErrorDetails) -> bool:
+        """Whether another error says more: one inside the place, or one that names what the place lacks."""
+        return any(
+            (len(other) > len(place) or (more["type"] == "missing" != detail["type"])) and other[: len(place)] == place
+            for other, more in found
+        )
+
+    return [(place, detail) for place, detail in found if not explained(place, detail)]
+
+
+def _schema_at(place: Place) -> Schema | None:
+    """The schema of a place, through lists; None inside a free-form object."""
+    schema: Schema | None = root()
+    for part in place:
+        if schema is None:
+            break
+        if isinstance(part, str):
+            schema = members(schema).get(part)
+        else:
+            options = [target(schema), *schema.get("anyOf", ())]
+            schema = next(option for option in options if "items" in option)["items"]
+    return schema
 
 
 def _remove(part: dict[str, Any], place: Place) -> str:
@@ -98,13 +124,13 @@ def _problem(place: Place, detail: ErrorDetails, document: dict[str, Any]) -> Pr
     names = tuple(str(part) for part in place if isinstance(part, str))
     if detail["type"] == "extra_forbidden":
         return _unknown_name(place, names, detail["input"])
-    schema = find(names)
-    if schema is None:  # inside labels: the only free-form object
-        return _bad_entry(place, _at(place, document))
     value = _at(place, document)
-    if isinstance(place[-1], int):
-        schema = target(schema)
-        schema = next(option for option in [schema, *schema.get("anyOf", ())] if "items" in option)["items"]
+    if detail["type"] == "missing":
+        lacking = detail["loc"][-1]
+        return Problem(pointer=pointer_to(*place), message=f"{dotted(place)} lacks {lacking}", value=shortened(value))
+    schema = _schema_at(place)
+    if schema is None:  # inside labels: the only free-form object
+        return _bad_entry(place, value)
     accepted = in_words(schema)
     other_kind = value is not None and kind_of(value) not in _kinds(schema)
     shown = f"{in_quotes(value)}, {kind_of(value)}" if other_kind else in_quotes(value)
@@ -190,11 +216,12 @@ def _bad_entry(place: Place, value: object) -> Problem:
 
 def _unknown_name(place: Place, names: tuple[str, ...], value: object) -> Problem:
     name, section = names[-1], ".".join(names[:-1])
-    fields = list(members(find(names[:-1]) or root()))
-    holder = section or "the config"
+    fields = list(members(_schema_at(place[:-1]) or root()))
+    holder = dotted(place[:-1]) or "the config"
     return Problem(
         pointer=pointer_to(*place),
-        message=f"{dotted([shortened(part) for part in names])} is no setting; {holder} has no field of that name",
+        message=f"{dotted([part if isinstance(part, int) else shortened(part) for part in place])} is no setting; "
+        f"{holder} has no field of that name",
         value=shortened(value),
         accepted=f"one of {', '.join(fields)}" if fields else None,
         hint=_meant(section, name, fields),

@@ -2,29 +2,23 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.data.corpora import TEXTS, documents_of, held_out_texts, open_corpus, write_jsonl
-from trainer.data.documents import hold_out, join
+from tests.trainer.data.corpora import TEXTS, held_out_texts, open_corpus, write_jsonl
+from trainer.data.split import held_out
 
 
-def contents(documents):
-    return [documents.document(i).tolist() for i in range(len(documents))]
+def digests(count: int) -> np.ndarray:
+    """uint64 [count, 2] of as many documents."""
+    return np.random.default_rng(7).integers(0, 2**64, (count, 2), np.uint64)
 
 
 @given(count=st.integers(2, 60), fraction=st.floats(0.001, 0.999), seed=st.integers(0, 2**32 - 1))
-def test_every_document_is_on_one_side_and_no_side_is_empty(count, fraction, seed):
-    documents = documents_of(*[3] * count)
-    train, held_out = hold_out(documents, fraction, seed)
-    assert sorted(contents(train) + contents(held_out)) == sorted(contents(documents))
-    assert train
-    assert held_out
+def test_no_side_is_empty(count, fraction, seed):
+    assert 0 < held_out(digests(count), fraction, seed).sum() < count
 
 
 def test_the_share_is_about_the_fraction():
-    digests = [n.to_bytes(2, "big") for n in range(2000)]
-    documents = join([np.array([2, 1])] * 2000, digests, np.dtype(np.int32))
-    _, held_out = hold_out(documents, 0.1, seed=0)
     # Binomial with n = 2000, p = 0.1: five standard deviations.
-    assert abs(len(held_out) - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5
+    assert abs(held_out(digests(2000), 0.1, seed=0).sum() - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5
 
 
 def test_a_document_keeps_its_side_when_others_come(tmp_path):
@@ -42,16 +36,17 @@ def test_a_document_keeps_its_side_when_others_come(tmp_path):
 
 
 def test_another_seed_holds_out_others():
-    documents = documents_of(*[3] * 40)
-    assert contents(hold_out(documents, 0.3, seed=0)[1]) != contents(hold_out(documents, 0.3, seed=1)[1])
+    assert (held_out(digests(40), 0.3, seed=0) != held_out(digests(40), 0.3, seed=1)).any()
 
 
 def test_copies_of_a_document_are_on_one_side():
-    documents = documents_of(*[3] * 40)
-    doubled = join(2 * [documents.document(i) for i in range(40)], 2 * list(documents.digests), np.dtype(np.int32))
-    train, held_out = hold_out(doubled, 0.3, seed=0)
-    assert not set(train.digests) & set(held_out.digests)
-    assert len(held_out) % 2 == 0
+    mask = held_out(np.tile(digests(40), (2, 1)), 0.3, seed=0)
+    assert mask.any()
+    assert (mask[:40] == mask[40:]).all()
+
+
+def test_of_copies_alone_one_is_trained_on():
+    assert held_out(np.tile(digests(1), (3, 1)), 0.3, seed=0).tolist() == [False, True, True]
 
 
 def test_of_a_single_document_the_tail_is_held_out(tmp_path):

@@ -172,6 +172,32 @@ def test_a_data_file_that_is_not_there(config, tmp_path, capsys):
     assert str(missing) in error
 
 
+def test_a_prepared_corpus_trains_like_its_text(config, tmp_path, capsys):
+    path, prepared = config(), tmp_path / "prepared"
+    assert main(["prepare", "--config", str(path), "--output", str(prepared), "--workers", "2"], dict(os.environ)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"{prepared}: 1 documents of 1 files, ")
+    assert train(path, tmp_path / "text", "--set", "training.max_steps=2") == 0
+    folder = f'data.train=["{prepared}"]'
+    assert train(path, tmp_path / "tokens", "--set", "training.max_steps=2", "--set", folder) == 0
+    assert losses(tmp_path / "tokens") == losses(tmp_path / "text")
+    assert not (tmp_path / "tokens/prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--workers", "0"], "--workers is 0: give at least 1"),
+        (["--set", 'data.train=["nowhere.txt"]'], "data.train: there is no file"),
+    ],
+)
+def test_what_cannot_be_prepared(config, tmp_path, capsys, options, words):
+    command = ["prepare", "--config", str(config()), "--output", str(tmp_path / "prepared"), *options]
+    assert main(command, dict(os.environ)) == 2
+    assert words in the_error(capsys)
+    assert not (tmp_path / "prepared").exists()
+
+
 def test_a_corpus_without_text(config, tmp_path, capsys):
     (tmp_path / "empty.txt").write_text("")
     assert train(config(data={"train": [str(tmp_path / "empty.txt")]}), tmp_path / "out") == 2

@@ -45,6 +45,7 @@ def test_a_run_reports_learns_saves_and_leaves_its_files(uninterrupted):
         "checkpoints",
         "log.jsonl",
         "metrics.jsonl",
+        "prepared",
         "resolved.json",
         "sample.txt",
     ]
@@ -158,15 +159,19 @@ def test_a_longer_run_goes_on_and_forgets_what_it_takes_again(uninterrupted, tmp
     assert observer.of("step")[0].step == 9
 
 
-def test_another_corpus_under_the_checkpoint_is_warned_of(uninterrupted, tmp_path):
+def test_another_corpus_under_the_checkpoint_takes_a_word(uninterrupted, tmp_path):
     _, whole, _ = uninterrupted
     shutil.copytree(whole, tmp_path / "copy")
-    job = small_job(tmp_path, training={"max_steps": 14})
-    (tmp_path / "corpus.txt").write_text("something else entirely. " * 500)
-    observer = Observer()
-    assert live(job, tmp_path / "copy", observer) == 0
-    warnings = [event.message for event in observer.of("log") if event.level == "warning"]
-    assert warnings == ["the checkpoint of step 12 was trained with another corpus"]
+    for allowed, code in ((False, 2), (True, 0)):
+        job = small_job(tmp_path, training={"max_steps": 14}, data={"allow_change": allowed})
+        (tmp_path / "corpus.txt").write_text("something else entirely. " * 500)
+        observer = Observer()
+        assert live(job, tmp_path / "copy", observer) == code
+        warnings = [event.message for event in observer.of("log") if event.level == "warning"]
+        assert len(warnings) == allowed
+        message = warnings[0] if allowed else observer.finished.message
+        assert "the checkpoint of step 12 was trained with another corpus: " in message
+    assert observer.finished.step == 14
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path):

@@ -10,6 +10,7 @@ from vishwamai.contract.config.io import (
     CheckpointSection,
     DataSection,
     LoggingSection,
+    MixtureSource,
     RunSection,
     SequenceSection,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "LoggingSection",
     "MemorySection",
     "MeshSection",
+    "MixtureSource",
     "ModelSection",
     "OptimizationSection",
     "OptimizerSection",

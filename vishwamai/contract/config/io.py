@@ -40,15 +40,31 @@ class LoggingSection(Section):
     profile_every: int = Field(5000, ge=0, le=1_000_000_000, description="Steps between profiler captures.")
 
 
+class MixtureSource(Section):
+    """One source of a mixture."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="For reports.")
+    files: list[Location] = Field(min_length=1, description="Its files, named as in data.train.")
+    weight: float = Field(1.0, gt=0.0, le=1e9, description="Its share of the windows, relative to the others'.")
+
+
 class DataSection(Section):
     """The corpus and its tokenizer."""
 
-    train: list[Location] = Field(
+    train: list[Location | MixtureSource] = Field(
         [BUILTIN_CORPUS],
         min_length=1,
         description="Files, globs or saved datasets, on disk or at gs:// or s3:// addresses, or "
-        f"{BUILTIN_CORPUS!r} for the demo corpus. Relative paths are taken from the folder that the control plane, or "
-        "a trainer run by hand, was started in.",
+        f"{BUILTIN_CORPUS!r} for the demo corpus; or a folder of `python -m trainer prepare`; or sources to mix, each "
+        "with a name, files and a weight. Relative paths are taken from the folder that the control plane, or a "
+        "trainer run by hand, was started in.",
+    )
+    cache: Location | None = Field(
+        None,
+        description="Folder that keeps tokenized text for other runs, too. Absent: each run keeps it in its output.",
+    )
+    allow_change: bool = Field(
+        False, description="Go on from a checkpoint although the text it was trained on has changed."
     )
     eval: list[Location] | None = Field(
         None,
@@ -67,6 +83,12 @@ class DataSection(Section):
     )
     min_length: int = Field(1, ge=1, le=4_194_304, description="Documents with fewer tokens are left out.")
     shuffle: bool = Field(True, description="Visit windows in a new random order every epoch.")
+
+    def sources(self) -> list[MixtureSource]:
+        """What `train` mixes; plain locations are one source."""
+        plain = [one for one in self.train if isinstance(one, str)]
+        mixed = [one for one in self.train if isinstance(one, MixtureSource)]
+        return ([MixtureSource(name="train", files=plain)] if plain else []) + mixed
 
 
 class CheckpointSection(Section):

@@ -206,7 +206,7 @@ def tokens_of_another(job: ResolvedJob) -> Notice | None:
 
 def demo_corpus(job: ResolvedJob) -> Notice | None:
     """Real chips deserve real data."""
-    if not on_tpu(job) or BUILTIN_CORPUS not in job.effective.data.train:
+    if not on_tpu(job) or not any(BUILTIN_CORPUS in one.files for one in job.effective.data.sources()):
         return None
     return Notice(
         code="demo-corpus",
