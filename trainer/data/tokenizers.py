@@ -9,6 +9,7 @@ import numpy as np
 import tokenizers as huggingface
 
 from trainer.data.long_texts import LONGEST, encode_long
+from trainer.data.pieces import Pieces, pieces_of
 from trainer.errors import UserError
 from vishwamai.contract.config import ModelSection, SequenceSection
 
@@ -54,6 +55,9 @@ class Tokenizer(Protocol):
     def describe(self, token_id: int) -> str:
         """How one token reads, for people."""
 
+    def pieces(self) -> Pieces:
+        """The bytes of each token."""
+
 
 class ByteTokenizer:
     """UTF-8 bytes. pad and eos keep their ids; the 256 bytes take the others below 258, in order."""
@@ -86,6 +90,11 @@ class ByteTokenizer:
     def describe(self, token_id: int) -> str:
         """How one token reads."""
         return {self.eos_id: "<eos>", self.pad_id: "<pad>"}.get(token_id) or self.decode([token_id])
+
+    def pieces(self) -> Pieces:
+        """One byte for each token but eos and pad."""
+        texts = [b"" if value < 0 else bytes([value]) for value in self._byte_of_id.tolist()]
+        return Pieces(texts, frozenset((self.eos_id, self.pad_id)))
 
 
 class HuggingFaceTokenizer:
@@ -122,6 +131,10 @@ class HuggingFaceTokenizer:
         """How one token reads."""
         return self._tokenizer.id_to_token(token_id) or "<unused>"
 
+    def pieces(self) -> Pieces:
+        """The bytes of each token."""
+        return pieces_of(self._tokenizer, self.vocab_size)
+
 
 def open_tokenizer(location: str, sequence: SequenceSection) -> Tokenizer:
     """The tokenizer that data.tokenizer names.
@@ -157,6 +170,16 @@ def _open(location: str, sequence: SequenceSection) -> Tokenizer:
         raise UserError(
             f"data.tokenizer: {str(path)!r} is not a tokenizer.json of Hugging Face tokenizers ({error})"
         ) from error
+
+
+def spelled_bytes(tokenizer: Tokenizer) -> np.ndarray:
+    """int64 [vocab_size]: UTF-8 bytes of text that each token stands for; none for eos and pad, which are ours.
+
+    Where a tokenizer puts a space before each text, as SentencePiece does, that space counts.
+    """
+    lengths = np.array([len(text) for text in tokenizer.pieces().texts], np.int64)
+    lengths[[tokenizer.eos_id, tokenizer.pad_id]] = 0
+    return lengths
 
 
 def check_fits(tokenizer: Tokenizer, model: ModelSection) -> None:

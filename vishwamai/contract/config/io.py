@@ -8,6 +8,8 @@ from vishwamai.contract.base import Section
 from vishwamai.contract.config.tpu import GKE_NAME
 
 Location = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Locations = Annotated[list[Location], Field(min_length=1)]
+SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -66,10 +68,10 @@ class DataSection(Section):
     allow_change: bool = Field(
         False, description="Go on from a checkpoint although the text it was trained on has changed."
     )
-    eval: list[Location] | None = Field(
+    eval: Locations | Annotated[dict[SetName, Locations], Field(min_length=1, max_length=64)] | None = Field(
         None,
-        min_length=1,
-        description="Held-out files, named as in train. Absent: eval_fraction of the documents.",
+        description='Held-out files, named as in train; or several sets of them by name, {"wiki": ["wiki/*.txt"]}, the '
+        "main one first. Absent: eval_fraction of the documents.",
     )
     eval_fraction: float = Field(0.02, ge=0.0, lt=1.0, description="Share of documents held out when eval is absent.")
     eval_batches: int = Field(8, ge=1, le=100_000, description="Batches in one evaluation, always the same ones.")
@@ -83,6 +85,11 @@ class DataSection(Section):
     )
     min_length: int = Field(1, ge=1, le=4_194_304, description="Documents with fewer tokens are left out.")
     shuffle: bool = Field(True, description="Visit windows in a new random order every epoch.")
+
+    def eval_sets(self) -> dict[str, list[str]]:
+        """Locations of each evaluation set that `eval` names, the main one first; none where it is absent."""
+        named = {MAIN_SET: self.eval} if isinstance(self.eval, list) else self.eval or {}
+        return {name: list(locations) for name, locations in named.items()}
 
     def sources(self) -> list[MixtureSource]:
         """What `train` mixes; plain locations are one source."""
