@@ -16,7 +16,7 @@ from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
 from trainer.plan.text import as_text
-from vishwamai.contract.environment import TrainerEnvironment, read_teachers
+from vishwamai.contract.environment import TrainerEnvironment, read_cache, read_teachers
 from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
@@ -189,7 +189,10 @@ def _train_by_hand(options: argparse.Namespace, environ: MutableMapping[str, str
         raise UserError("--config FILE and --output DIR go together")
     job = _resolved(options, environ, options.platform)
     where = TrainerEnvironment(
-        resolved=options.output / "resolved.json", output=options.output, metrics_port=options.metrics_port
+        resolved=options.output / "resolved.json",
+        output=options.output,
+        metrics_port=options.metrics_port,
+        cache=read_cache(environ),
     )
     return Attempt(job, where, by_hand=True).live(environ)
 

@@ -11,6 +11,7 @@ import tokenizers as huggingface
 from trainer.data.long_texts import LONGEST, encode_long
 from trainer.data.pieces import Pieces, pieces_of
 from trainer.errors import UserError
+from trainer.remote import is_address, remote
 from vishwamai.contract.config import ModelSection, SequenceSection
 
 Ids = np.ndarray
@@ -155,20 +156,30 @@ def open_tokenizer(location: str, sequence: SequenceSection) -> Tokenizer:
 def _open(location: str, sequence: SequenceSection) -> Tokenizer:
     if location == BYTE:
         return ByteTokenizer(sequence.eos_token_id, sequence.pad_token_id)
-    path = Path(location).expanduser()
-    if path.is_dir():
-        path /= "tokenizer.json"
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"data.tokenizer: cannot read {str(path)!r} ({error.strerror}): give 'byte' or the path of a tokenizer.json"
-        ) from error
+    name, content = _content(location)
     try:
         return HuggingFaceTokenizer(location, content, sequence.eos_token_id, sequence.pad_token_id)
     except Exception as error:  # the library raises bare Exception and ValueError alike
         raise UserError(
-            f"data.tokenizer: {str(path)!r} is not a tokenizer.json of Hugging Face tokenizers ({error})"
+            f"data.tokenizer: {name!r} is not a tokenizer.json of Hugging Face tokenizers ({error})"
+        ) from error
+
+
+def _content(location: str) -> tuple[str, bytes]:
+    """Name and bytes of the tokenizer.json that a location names, itself or as what a folder holds."""
+    if is_address(location):
+        place = remote(location, "data.tokenizer")
+        if (info := place.info()) is not None and info["type"] == "directory":
+            place /= "tokenizer.json"
+        return place.address, place.read_bytes()
+    path = Path(location).expanduser()
+    if path.is_dir():
+        path /= "tokenizer.json"
+    try:
+        return str(path), path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"data.tokenizer: cannot read {str(path)!r} ({error.strerror}): give 'byte' or the path of a tokenizer.json"
         ) from error
 
 

@@ -7,6 +7,7 @@ The digits are those of the address and of every object's size and version, so a
 copy that is there is not made again.
 """
 
+import base64
 import hashlib
 import json
 import logging
@@ -64,11 +65,7 @@ def fetched(address: str, field: str, cache: Path) -> Path:
 
 def _of_model(top: Remote) -> dict[str, dict[str, Any]]:
     """Objects by their paths below the folder of a checkpoint."""
-    found = {
-        _name(info): info
-        for info in _files(top)
-        if PurePosixPath(_name(info)).suffix in _MODEL_FILES
-    }
+    found = {_name(info): info for info in _files(top) if PurePosixPath(_name(info)).suffix in _MODEL_FILES}
     if "config.json" not in found:
         raise UserError(
             f"{top.field}: {top.address!r} holds neither a Hugging Face config.json nor the resolved.json of a run"
@@ -94,7 +91,9 @@ def _of_run(top: Remote, place: Remote) -> dict[str, dict[str, Any]]:
     with blamed(below.address, below.field):
         objects = below.system.find(below.path, detail=True)
     found |= {
-        str(PurePosixPath(path.lstrip("/")).relative_to(base)): info for path, info in objects.items() if info["type"] == "file"
+        str(PurePosixPath(path.lstrip("/")).relative_to(base)): info
+        for path, info in objects.items()
+        if info["type"] == "file"
     }
     return found
 
@@ -122,6 +121,20 @@ def _name(info: dict[str, Any]) -> str:
     return str(info["name"]).rstrip("/").rpartition("/")[2]
 
 
+def _check(source: Remote, info: dict[str, Any], copy: Path) -> None:
+    """Raises StorageError unless a copy has the size of its object, the hash if the store tells one, and neither changed."""
+    after = source.info() or {}
+    if copy.stat().st_size != int(info["size"]) or any(
+        after[name] != info[name] for name in ("size", "ETag", "etag", "generation") if name in after and name in info
+    ):
+        raise StorageError(f"{source.field}: {source.address!r} did not come whole, or changed while it was copied")
+    if told := info.get("md5Hash"):
+        with copy.open("rb") as file:
+            found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+        if found != told:
+            raise StorageError(f"{source.field}: the copy of {source.address!r} has another hash than the store tells")
+
+
 def _copy(top: Remote, wanted: dict[str, dict[str, Any]], folder: Path) -> None:
     """Copies objects, each checked by its size, and gives the folder its name when all are there."""
     new = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -132,10 +145,7 @@ def _copy(top: Remote, wanted: dict[str, dict[str, Any]], folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             source = top / name
             source.download(target)
-            if (got := target.stat().st_size) != int(info["size"]) or source.info() is None:
-                raise StorageError(
-                    f"{top.field}: {source.address!r} has {info['size']} bytes, and {got} of them came: it may be changing"
-                )
+            _check(source, info, target)
         if not folder.is_dir():
             new.replace(folder)
     except OSError as error:

@@ -20,6 +20,8 @@ SLICE = "VISHWAMAI_SLICE"
 HOST = "VISHWAMAI_HOST"
 HOSTS_PER_SLICE = "VISHWAMAI_HOSTS_PER_SLICE"
 """Instead of PROCESS, where slice and host within it are known apart: PROCESS = SLICE x HOSTS_PER_SLICE + HOST."""
+CACHE = "VISHWAMAI_CACHE"
+"""Folder of copies of models that configs name by address; absent: models in the output folder."""
 TEACHERS = "VISHWAMAI_TEACHERS"
 """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
 
@@ -42,6 +44,8 @@ class TrainerEnvironment:
     processes: int = 1
     process: int = 0
     """Number of this one, from 0."""
+    cache: Path | None = None
+    """Folder of copies of models; None is `models` in the output folder."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "TrainerEnvironment":
@@ -67,6 +71,7 @@ class TrainerEnvironment:
             coordinator=environ.get(COORDINATOR),
             processes=processes,
             process=process,
+            cache=read_cache(environ),
         )
 
     def write(self) -> dict[str, str]:
@@ -82,8 +87,14 @@ class TrainerEnvironment:
             COORDINATOR: self.coordinator,
             PROCESSES: self.processes if self.processes > 1 else None,
             PROCESS: self.process if self.processes > 1 else None,
+            CACHE: self.cache,
         }
         return {name: str(value) for name, value in pairs.items() if value is not None}
+
+
+def read_cache(environ: Mapping[str, str]) -> Path | None:
+    """The folder of copies of models, from the variable CACHE."""
+    return Path(environ[CACHE]) if environ.get(CACHE) else None
 
 
 def read_teachers(environ: Mapping[str, str]) -> dict[str, str]:

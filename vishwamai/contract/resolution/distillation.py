@@ -7,6 +7,7 @@ from vishwamai.contract.resolution.draft import Draft
 from vishwamai.contract.resolved import Precision, SiteDefaults
 
 _TEACHER = "distillation.teacher_model"
+_STORES = ("gs://", "s3://")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -32,9 +33,12 @@ def _find_teacher(draft: Draft, site: SiteDefaults) -> list[Notice]:
     if folder := site.teachers.get(teacher):
         draft.decide(_TEACHER, folder, f"where this site keeps {teacher}")
         return []
+    if teacher.startswith(_STORES):
+        draft.explain(_TEACHER, teacher, "an address, copied by the trainer when it starts")
+        return []
     if _ADDRESS.match(teacher):
-        message = f"The teacher {teacher} is an address, and this release reads teachers from folders."
-        return [_blocked("teacher-address", message, "Mount or copy it, and name the folder.")]
+        message = f"The teacher {teacher} is an address of a kind that this release does not read."
+        return [_blocked("teacher-address", message, "Name a folder, or a gs:// or s3:// address.")]
     if is_path(teacher):
         draft.explain(_TEACHER, teacher, "a folder, read by the trainer when it starts")
         return []
