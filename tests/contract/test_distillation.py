@@ -25,7 +25,10 @@ def test_a_name_that_the_site_knows_becomes_its_folder():
     assert resolved.blockers == []
 
 
-@pytest.mark.parametrize("teacher", ["./teacher", "/models/teacher", "~/teacher", "models/teacher"])
+@pytest.mark.parametrize(
+    "teacher",
+    ["./teacher", "/models/teacher", "~/teacher", "models/teacher", "gs://bucket/teacher", "s3://bucket/teacher"],
+)
 def test_a_path_is_taken_as_it_stands(teacher):
     resolved = job(teacher_model=teacher)
     assert resolved.blockers == []

@@ -90,12 +90,9 @@ def _of_run(top: Remote, place: Remote) -> dict[str, dict[str, Any]]:
     base = PurePosixPath(top.path)
     with blamed(below.address, below.field):
         objects = below.system.find(below.path, detail=True)
-    found |= {
-        str(PurePosixPath(path.lstrip("/")).relative_to(base)): info
-        for path, info in objects.items()
-        if info["type"] == "file"
-    }
-    return found
+    if not objects:
+        raise UserError(f"{top.field}: there is no checkpoint {below.address!r}")
+    return found | {str(PurePosixPath(path.lstrip("/")).relative_to(base)): info for path, info in objects.items()}
 
 
 def _run_above(place: Remote) -> Remote | None:
@@ -122,7 +119,7 @@ def _name(info: dict[str, Any]) -> str:
 
 
 def _check(source: Remote, info: dict[str, Any], copy: Path) -> None:
-    """Raises StorageError unless a copy has the size of its object, the hash if the store tells one, and neither changed."""
+    """Raises StorageError unless a copy has its object's size, and hash if the store tells it, and neither changed."""
     after = source.info() or {}
     if copy.stat().st_size != int(info["size"]) or any(
         after[name] != info[name] for name in ("size", "ETag", "etag", "generation") if name in after and name in info

@@ -23,6 +23,11 @@ def settle_distillation(draft: Draft, site: SiteDefaults, precision: Precision) 
     return _find_teacher(draft, site)
 
 
+def is_stored(teacher: str) -> bool:
+    """Whether a teacher is at an address of an object store, from which trainers copy it."""
+    return teacher.startswith(_STORES)
+
+
 def is_path(teacher: str) -> bool:
     """Whether a teacher is named by its place: a name has no slash and begins with no dot or tilde."""
     return "/" in teacher or "\\" in teacher or teacher.startswith((".", "~"))
@@ -33,7 +38,7 @@ def _find_teacher(draft: Draft, site: SiteDefaults) -> list[Notice]:
     if folder := site.teachers.get(teacher):
         draft.decide(_TEACHER, folder, f"where this site keeps {teacher}")
         return []
-    if teacher.startswith(_STORES):
+    if is_stored(teacher):
         draft.explain(_TEACHER, teacher, "an address, copied by the trainer when it starts")
         return []
     if _ADDRESS.match(teacher):

@@ -1,5 +1,6 @@
 """Every format gives back the documents that were written to it."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -151,3 +152,17 @@ def test_what_is_written_is_read(tmp_path_factory, texts, data):
     (folder / "a.jsonl").write_bytes("\n".join(lines).encode())
     for name in ("a.parquet", "a.arrow", "a.array_record", "a.jsonl"):
         assert documents(folder / name) == texts, name
+
+
+def test_a_document_larger_than_every_buffer(tmp_path):
+    text = "".join(f"{n:x} " for n in range(500_000))
+    assert len(text) > 2 * 2**20
+    line = json.dumps({"text": text}).encode()
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode(), 1))
+    (tmp_path / "a.jsonl").write_bytes(line + b"\n" + line)
+    write_parquet(tmp_path / "a.parquet", {"text": [text, text]})
+    write_arrow(tmp_path / "a.arrow", {"text": [text, text]}, stream=True)
+    write_records(tmp_path / "a.array_record", [text.encode()])
+    for path in tmp_path.iterdir():
+        assert set(documents(path)) == {text}, path
