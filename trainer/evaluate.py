@@ -50,13 +50,20 @@ class Evaluator:
         """False when nothing was held out."""
         return bool(self._sets)
 
-    def evaluate(self, params: Params, step: int) -> list[EvalEvent]:
-        """The evaluation of the parameters of `step` on each set. Raises NonFiniteError when a loss is no number."""
-        return [self._on(name, params, step) for name in self._sets]
+    def evaluate(self, params: Params, step: int, between: Callable[[], None] = lambda: None) -> list[EvalEvent]:
+        """The evaluation of the parameters of `step` on each set. Raises NonFiniteError when a loss is no number.
 
-    def _on(self, name: str, params: Params, step: int) -> EvalEvent:
+        `between` is called before each batch; what it raises ends the evaluation.
+        """
+        return [self._on(name, params, step, between) for name in self._sets]
+
+    def _on(self, name: str, params: Params, step: int, between: Callable[[], None]) -> EvalEvent:
         began = time.perf_counter()
-        sums = jax.device_get([self._step(params, self._put(batch)) for batch in self._sets[name]])
+        found = []
+        for batch in self._sets[name]:
+            between()
+            found.append(self._step(params, self._put(batch)))
+        sums = jax.device_get(found)
         total, tokens = np.sum(np.asarray(sums, np.float64), axis=0)
         loss = float(total / tokens)
         if not math.isfinite(loss):

@@ -60,6 +60,17 @@ class TestFigures:
         with pytest.raises(NonFiniteError, match="Evaluation loss nan on wiki at step 3"):
             broken.evaluate({}, 3)
 
+    def test_it_can_be_ended_between_batches(self):
+        calls = []
+
+        def third_time() -> None:
+            calls.append(len(calls))
+            if len(calls) == 3:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            evaluator(wiki=[batch([2]), batch([3])], code=[batch([2])]).evaluate({}, 1, third_time)
+
     def test_nothing_held_out(self):
         assert not evaluator(eval=[]).has_text
 

@@ -17,9 +17,9 @@ from trainer.remote.faults import blamed
 SCHEMES = ("gs", "s3", "memory")
 CONNECT_SECONDS = 10
 READ_SECONDS = 20
-_CLIENT_TRIES = 3
+_CLIENT_TRIES = 5
 """Of botocore, for each request that s3fs repeats _S3_TRIES times; gcsfs tries 6 times of its own."""
-_S3_TRIES = 3
+_S3_TRIES = 2
 _BLOCK = 8 * 2**20
 """Bytes of one request for a piece of an object."""
 _BUFFER = 2**20

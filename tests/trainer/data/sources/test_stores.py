@@ -1,7 +1,7 @@
 """Corpora in object stores: the same names, formats and faults as on disk."""
 
-import ast
 import gzip
+import re
 import time
 from pathlib import Path
 
@@ -181,9 +181,6 @@ def forward_or_fail(handler, endpoint: str, broken) -> None:
 
 
 def test_nothing_of_it_is_imported_before_an_address_is_read():
-    libraries = {"fsspec", "s3fs", "gcsfs", "botocore", "aiohttp"}
+    library = re.compile(r"^(import|from) (fsspec|s3fs|gcsfs|botocore|aiohttp)\b", re.MULTILINE)
     for path in (Path(__file__).parents[4] / "trainer").rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
-            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not libraries & {name.split(".")[0] for name in names}, f"{path} imports one of them at once"
+        assert not library.search(path.read_text()), f"{path} imports one of them at once"
