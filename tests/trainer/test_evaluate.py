@@ -61,7 +61,7 @@ class TestFigures:
             broken.evaluate({}, 3)
 
     def test_it_can_be_ended_between_batches(self):
-        calls = []
+        calls: list[int] = []
 
         def third_time() -> None:
             calls.append(len(calls))
