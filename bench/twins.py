@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from trainer.data.loader import TrainingData, open_data
+from trainer.data.tokenizers import spelled_bytes
 from trainer.evaluate import Evaluator
 from trainer.mesh import make_mesh
 from trainer.step import init_state, make_eval_step, make_train_step, put_batch
@@ -66,9 +67,10 @@ def train(job: ResolvedJob, data: TrainingData) -> Trained:
     step, state = make_train_step(job, mesh), init_state(job, mesh)
     for number in range(1, job.effective.training.max_steps + 1):
         state, _ = step(state, put_batch(data.batch(number), mesh))
-    evaluator = Evaluator(make_eval_step(job, mesh), data.eval_batches(), lambda batch: put_batch(batch, mesh))
-    loss = evaluator.evaluate(state.params, job.effective.training.max_steps).loss
-    return Trained(job, loss, int(state.health.skipped))
+    spelled = spelled_bytes(data.tokenizer)
+    evaluator = Evaluator(make_eval_step(job, mesh), data.eval_sets(), spelled, lambda batch: put_batch(batch, mesh))
+    [event] = evaluator.evaluate(state.params, job.effective.training.max_steps)
+    return Trained(job, event.loss, int(state.health.skipped))
 
 
 def main() -> None:

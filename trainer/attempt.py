@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.compile_cache import keep_compiled
 from trainer.devices import prepare_devices
+from trainer.distill.remote import with_local_models
 from trainer.distill.teacher import find_teacher
 from trainer.distributed import join, leave_together
 from trainer.endings import ending_of, folder_problem
@@ -78,7 +79,7 @@ class Attempt:
         """Joins control plane, files and metrics to the reporter, in the order in which they can tell of trouble."""
         where = self._where
         if where.process:  # process 0 speaks for all; what the others print is theirs
-            self._job = find_teacher(self._job)
+            self._job = self._with_models()
             return
         if where.reports_url:
             spool = Spool(where.output / UNDELIVERED)
@@ -88,7 +89,7 @@ class Attempt:
             reporter.add(plane)
         for blocker in self._job.blockers:
             raise UserError(_told(blocker))
-        self._job = find_teacher(self._job)
+        self._job = self._with_models()
         try:
             where.output.mkdir(parents=True, exist_ok=True)
             (where.output / "resolved.json").write_text(self._job.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -100,6 +101,11 @@ class Attempt:
                 _LOG.warning(_told(notice))
         if where.metrics_port is not None:
             self._serve(reporter, stack, where.metrics_port)
+
+    def _with_models(self) -> ResolvedJob:
+        """The job with its teacher, and with models at addresses copied to this machine."""
+        cache = self._where.cache or self._where.output / "models"
+        return find_teacher(with_local_models(self._job, cache))
 
     def _serve(self, reporter: Reporter, stack: ExitStack, port: int) -> None:
         """Serves /metrics and /status; to this machine alone when started by hand or rehearsing on CPU."""

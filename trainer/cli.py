@@ -1,4 +1,4 @@
-"""The command line, `python -m trainer`: train, prepare, generate, plan, export, check-import."""
+"""The command line, `python -m trainer`: train, prepare, tokenizer, generate, plan, export, check-import."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
 from trainer.plan.text import as_text
-from vishwamai.contract.environment import COMPILE_CACHE, TrainerEnvironment, read_teachers
+from vishwamai.contract.environment import COMPILE_CACHE, TrainerEnvironment, read_cache, read_teachers
 from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import InvalidConfig
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
     """Runs one command and returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "tokenizer":
+            return _tokenizer(options, environ)
         if options.command == "generate":
             return _generate(options, environ)
         if options.command == "export":
@@ -85,11 +87,28 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--metrics-port", type=int, metavar="PORT", help="serve /metrics and /status here; 0: any free port"
     )
+    _add_tokenizer(commands)
     _add_prepare(commands)
     _add_generate(commands)
     _add_plan(commands)
     _add_huggingface(commands)
     return parser
+
+
+def _add_tokenizer(commands: Any) -> None:
+    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer.json: byte-level BPE on a corpus of your own")
+    tokenizer.add_argument("--vocab-size", type=int, required=True, metavar="N", help="tokens, special ones included")
+    tokenizer.add_argument(
+        "--train", nargs="+", required=True, metavar="FILES", help="files, globs or addresses, as in data.train"
+    )
+    tokenizer.add_argument("--output", type=Path, required=True, metavar="FILE", help="such as tokenizer.json")
+    tokenizer.add_argument(
+        "--config", type=Path, metavar="FILE", help="has data.format, data.text_field and the ids of eos and pad"
+    )
+    tokenizer.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change a setting")
+    tokenizer.add_argument(
+        "--held-out", type=float, default=0.02, metavar="SHARE", help="of the text is measured, not trained on; 0.02"
+    )
 
 
 def _add_prepare(commands: Any) -> None:
@@ -171,7 +190,10 @@ def _train_by_hand(options: argparse.Namespace, environ: MutableMapping[str, str
         raise UserError("--config FILE and --output DIR go together")
     job = _resolved(options, environ, options.platform)
     where = TrainerEnvironment(
-        resolved=options.output / "resolved.json", output=options.output, metrics_port=options.metrics_port
+        resolved=options.output / "resolved.json",
+        output=options.output,
+        metrics_port=options.metrics_port,
+        cache=read_cache(environ),
     )
     return Attempt(job, where, by_hand=True).live(environ)
 
@@ -212,6 +234,26 @@ def _train_for_launcher(environ: MutableMapping[str, str]) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     return Attempt(_resolved_job(where.resolved), where).live(environ)
+
+
+def _tokenizer(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
+    document = parse_json(_read(options.config)) if options.config else {}
+    for setting in options.set:
+        _assign(document, setting)
+    config = check_config(document)
+    _prepare_cpu(environ)
+    from trainer.tokenizer.command import TokenizerRequest, make_tokenizer
+
+    request = TokenizerRequest(
+        train=options.train,
+        output=options.output,
+        vocab_size=options.vocab_size,
+        held_out=options.held_out,
+        data=config.data,
+        sequence=config.sequence,
+    )
+    sys.stdout.write(make_tokenizer(request))
+    return 0
 
 
 def _generate(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:

@@ -1,5 +1,6 @@
 """Ends a run whose evaluation loss no longer falls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from vishwamai.contract.config import EarlyStoppingSection
@@ -14,8 +15,10 @@ class EarlyStopping:
         self._best: float | None = (saved or {}).get("best")
         self._misses: int = (saved or {}).get("misses", 0)
 
-    def judge(self, loss: float) -> None:
-        """Takes the loss of one evaluation, in nats per token."""
+    def judge(self, losses: Mapping[str, float]) -> None:
+        """Takes one evaluation: the loss of each set in nats per token, the main one first."""
+        watched = self._settings.eval_set if self._settings else None
+        loss = next(iter(losses.values())) if watched is None else losses[watched]
         min_delta = self._settings.min_delta if self._settings else 0.0
         if self._best is None or loss < self._best - min_delta:
             self._best, self._misses = loss, 0

@@ -19,6 +19,7 @@ from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints, Restored
 from trainer.data.changes import check_unchanged
 from trainer.data.loader import open_data
+from trainer.data.tokenizers import spelled_bytes
 from trainer.diagnosis import first_bad_layer
 from trainer.distill.beside import open_beside
 from trainer.distill.lesson import teacher_job
@@ -120,8 +121,9 @@ class Run:
         self._job = with_available_products(self._job, self._mesh.devices.flat[0])
         self._job, self._kernels = self._orders.wait_for(lambda: with_checked_kernel(self._job))
         self._data = self._orders.wait_for(lambda: open_data(self._job, self._output))
-        eval_batches = self._data.eval_batches() if self._config.logging.eval_every else []
-        self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), eval_batches, self._put)
+        sets = self._data.eval_sets() if self._config.logging.eval_every else {}
+        spelled = spelled_bytes(self._data.tokenizer)
+        self._evaluator = Evaluator(make_eval_step(self._job, self._mesh), sets, spelled, self._put)
         if self._config.logging.eval_every and not self._evaluator.has_text:
             _LOG.warning("no text is held out, so nothing is evaluated: name some in data.eval, or raise eval_fraction")
 
@@ -288,13 +290,14 @@ class Run:
             return
         self._reporter.phase("evaluating", self.step)
         with self._meter.paused(), self._account.spent("eval"):
-            event = self._agreement.wait_for(
+            events = self._agreement.wait_for(
                 lambda: self._evaluator.evaluate(self._state.params, self.step, self._agreement.check_now)
             )
         self._evaluated = self.step
-        self._early_stopping.judge(event.loss)
-        self._losses["evaluation loss"] = event.loss
-        self._reporter.tell(event)
+        self._early_stopping.judge({event.name: event.loss for event in events})
+        self._losses["evaluation loss"] = events[0].loss
+        for event in events:
+            self._reporter.tell(event)
         self._reporter.phase("training", self.step)
 
     def _save_if_due(self) -> None:

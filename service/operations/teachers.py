@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.operations.context import Context
 from vishwamai.contract.problems import Notice
-from vishwamai.contract.resolution.distillation import is_path
+from vishwamai.contract.resolution.distillation import is_path, is_stored
 from vishwamai.contract.resolved import ResolvedJob
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -23,11 +23,11 @@ def known_teachers(context: Context, name: str | None) -> dict[str, str]:
 def absent_teacher(context: Context, name: str | None, resolved: ResolvedJob) -> list[Notice]:
     """Forbids to launch beside a teacher whose folder is not there.
 
-    For trainers on this machine, which start where the control plane was started. A job's id is
-    passed over: that job may train first.
+    For trainers on this machine, which start where the control plane was started. A job's id is passed over, since that
+    job may train first, and so are addresses of object stores.
     """
     section = resolved.effective.distillation
-    if section is None or name is None:
+    if section is None or name is None or is_stored(section.teacher_model):
         return []
     if not (is_path(name) or name in context.teachers) or Path(section.teacher_model).expanduser().is_dir():
         return []

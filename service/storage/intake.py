@@ -15,6 +15,7 @@ from service.storage.errors import FencedAttempt, Unstorable
 from service.storage.rows import add_event, lock_job, newest_attempt, put
 from service.storage.tables import attempts, checkpoints, evals, jobs, progress, report_cursors, steps
 from service.wording import sentence
+from vishwamai.contract.config import MAIN_SET
 from vishwamai.contract.reports import (
     AnyEvent,
     CheckpointEvent,
@@ -200,10 +201,15 @@ class _Intake:
             self._move(JobState.RUNNING, code, f"Attempt {self.attempt.number} {does}.")
 
     def _eval(self, event: EvalEvent) -> None:
-        values = event.model_dump(include={"time", "loss", "perplexity", "tokens", "seconds"})
+        values = event.model_dump(include={"time", "loss", "perplexity", "bits_per_byte", "tokens", "seconds"})
         put(self.connection, evals, {**self.key, "name": event.name, "step": event.step}, values)
-        self.progress["eval_loss"] = event.loss
-        self._tell(event, f"Evaluation at step {event.step}: loss {event.loss:.4f}, perplexity {event.perplexity:.2f}.")
+        if event.main:
+            self.progress["eval_loss"] = event.loss
+        on = "" if event.name == MAIN_SET else f" on {event.name}"
+        figures = f"loss {event.loss:.4f}, perplexity {event.perplexity:.2f}"
+        if event.bits_per_byte is not None:
+            figures += f", {event.bits_per_byte:.4f} bits per byte"
+        self._tell(event, f"Evaluation{on} at step {event.step}: {figures}.")
 
     def _checkpoint(self, event: CheckpointEvent) -> None:
         key = {"job_id": self.attempt.job_id, "step": event.step}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, RowMapping, Table, delete, func, select, tuple_
 
 from service.storage.tables import attempts, evals, steps
+from vishwamai.contract.config import MAIN_SET
 
 STEP_METRICS = (
     "loss",
@@ -22,7 +23,7 @@ STEP_METRICS = (
     "step_seconds",
     "data_wait_seconds",
 )
-EVAL_METRICS = ("loss", "perplexity")
+EVAL_METRICS = ("loss", "perplexity", "bits_per_byte")
 
 
 class Point(NamedTuple):
@@ -34,9 +35,10 @@ class Point(NamedTuple):
 
 
 def read(connection: Connection, job_id: str, names: Collection[str] | None) -> dict[str, list[Point]]:
-    """Points by rising step of the metrics named, or of all; those of evaluations are called "<evaluation>_loss".
+    """Points by rising step of the metrics named, or of all.
 
-    The parts of a loss are series beside the others, under their own names.
+    Those of evaluations are called eval_loss and so on; of a set with a name of its own, eval_<name>_loss. The parts of
+    a loss are series beside the others, under their own names.
     """
     limits = _last_valid_steps(connection, job_id)
     found: dict[str, list[Point]] = {}
@@ -53,8 +55,12 @@ def read(connection: Connection, job_id: str, names: Collection[str] | None) -> 
     if names is None or not set(names) <= set(STEP_METRICS):
         for row in _valid_rows(connection, evals, job_id, limits):
             for metric in EVAL_METRICS:
-                keep(f"{row['name']}_{metric}", row, row[metric])
+                keep(f"{_of_set(row['name'])}_{metric}", row, row[metric])
     return found
+
+
+def _of_set(name: str) -> str:
+    return name if name == MAIN_SET else f"{MAIN_SET}_{name}"
 
 
 def thin(connection: Connection, job_id: str, most: int) -> None:

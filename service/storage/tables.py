@@ -170,6 +170,7 @@ evals = Table(
     Column("time", UtcTime, nullable=False),
     Column("loss", Double),
     Column("perplexity", Double),
+    Column("bits_per_byte", Double),
     Column("tokens", BigInteger, nullable=False),
     Column("seconds", Double),
     sqlite_with_rowid=False,

@@ -28,7 +28,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "num_kv_heads": st.sampled_from([1, 2, 4, 12]) | st.integers(1, 1024),
     "head_dim": st.sampled_from([64, 128, 192, 256]) | st.integers(1, 512).map(lambda half: 2 * half),
     "num_layers": st.integers(1, 8) | st.integers(1, 1024),
-    "family": st.sampled_from([name for name in FAMILIES for _ in range(4 if name == "vishwamai" else 1)]),
+    "family": st.sampled_from([name for name in FAMILIES for _ in range(3 if name == "vishwamai" else 1)]),
     "layer_pattern": st.none() | st.lists(st.sampled_from(["full", "sliding"]), min_size=1, max_size=6),
     "attention_dropout_rate": st.just(0.0) | st.floats(0.0, 1.0, exclude_max=True),
     "teacher_model": st.sampled_from(["gemma-7b", "gs://bucket/teacher", "./teacher", "/models/teacher"]),
@@ -36,6 +36,8 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "max_seq_len": st.sampled_from([2, 64, 96, 2048, 4096]) | st.integers(2, 4_194_304),
     "warmup_steps": st.integers(0, 3000) | st.integers(0, 1_000_000_000),
     "max_steps": st.integers(1, 3000) | st.integers(1, 1_000_000_000),
+    "eval": st.sampled_from([None, ["a.txt"], {"wiki": ["a.txt"], "code": ["b.txt", "c.txt"]}]),
+    "eval_set": st.sampled_from([None, None, "wiki"]),
     "labels": st.dictionaries(
         st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,20}[A-Za-z0-9]", fullmatch=True), st.text(max_size=9)
     ),

@@ -55,6 +55,11 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"data": {"train": ["a.txt", {"name": "b", "files": ["b.txt"]}]}}, "/data/train", ["mixes locations and sources"]),
     ({"data": {"train": [{"name": "b", "files": [file]} for file in "xy"]}}, "/data/train", ["several", "called b"]),
     (
+        {"training": {"early_stopping": {"eval_set": "code"}}, "data": {"eval": {"wiki": ["a"], "books": ["b"]}}},
+        "/training/early_stopping/eval_set",
+        ["'code'", "data.eval has no set of that name"],
+    ),
+    (
         {"training": {"early_stopping": {}}, "logging": {"eval_every": 0}},
         "/training/early_stopping",
         ["logging.eval_every is 0"],

@@ -25,7 +25,10 @@ def test_a_name_that_the_site_knows_becomes_its_folder():
     assert resolved.blockers == []
 
 
-@pytest.mark.parametrize("teacher", ["./teacher", "/models/teacher", "~/teacher", "models/teacher"])
+@pytest.mark.parametrize(
+    "teacher",
+    ["./teacher", "/models/teacher", "~/teacher", "models/teacher", "gs://bucket/teacher", "s3://bucket/teacher"],
+)
 def test_a_path_is_taken_as_it_stands(teacher):
     resolved = job(teacher_model=teacher)
     assert resolved.blockers == []
@@ -37,7 +40,7 @@ def test_a_path_is_taken_as_it_stands(teacher):
     ("teacher", "code", "words"),
     [
         ("gemma-2b", "unknown-teacher", "gemma-2b is no teacher that this site knows (gemma-7b, j0123"),
-        ("gs://bucket/teacher", "teacher-address", "gs://bucket/teacher is an address"),
+        ("http://host/teacher", "teacher-address", "http://host/teacher is an address of a kind"),
     ],
 )
 def test_a_teacher_that_nobody_finds_is_valid_and_not_launched(teacher, code, words):

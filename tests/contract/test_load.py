@@ -124,6 +124,23 @@ def test_an_object_is_not_told_to_be_put_in_a_list():
     assert only({"data": {"train": {"0": "x"}}}).hint is None
 
 
+@pytest.mark.parametrize(
+    ("sets", "pointer", "words"),
+    [
+        ({}, "/data/eval", "data.eval is {}; it takes a list of text"),
+        (3, "/data/eval", "or an object whose values are each a list of text of 1 to 4096 characters, or null"),
+        ({"wiki": []}, "/data/eval/wiki", "data.eval.wiki is an empty list; it takes a list of text"),
+        ({"wiki": "a.txt"}, "/data/eval/wiki", 'data.eval.wiki is "a.txt", a string; it takes a list of text'),
+        ({"wiki": ["a.txt", 3]}, "/data/eval/wiki/1", "data.eval.wiki[1] is 3, a whole number; it takes text"),
+        ({"a b": ["a.txt"]}, "/data/eval/a b", 'data.eval has the entry "a b": ["a.txt"]; it takes names of letters'),
+    ],
+)
+def test_evaluation_sets_by_name(sets, pointer: str, words: str):
+    found = only({"data": {"eval": sets}})
+    assert found.pointer == pointer
+    assert words in found.message
+
+
 def test_everything_wrong_is_said_at_once():
     found = problems(
         {

@@ -73,7 +73,8 @@ def events() -> st.SearchStrategy[AnyEvent]:
         "phase": {"phase": st.sampled_from(["compiling", "training"]), "step": step},
         "step": {"step": step, "loss": number, "learning_rate": number, "grad_norm": number, "tokens": step}
         | {"tokens_per_second": number, "step_seconds": number},
-        "eval": {"step": step, "loss": number, "perplexity": number, "tokens": step, "seconds": number},
+        "eval": {"step": step, "loss": number, "perplexity": number, "tokens": step, "seconds": number}
+        | {"name": st.sampled_from(["eval", "wiki"]), "main": st.booleans(), "bits_per_byte": st.none() | number},
         "checkpoint": {"action": st.sampled_from(["committed", "corrupt"]), "step": step, "path": st.text()},
         "log": {"message": st.text()},
         "effective": {"settings": st.dictionaries(st.text(), st.integers())},

@@ -154,9 +154,9 @@ def checkpoint(number: int, action: str = "committed") -> dict[str, Any]:
     return {"kind": "checkpoint", "time": stamp(), "action": action, "step": number, "path": f"/c/{number}"}
 
 
-def evaluation(number: int, loss: float) -> dict[str, Any]:
+def evaluation(number: int, loss: float, **more: Any) -> dict[str, Any]:
     values = {"kind": "eval", "time": stamp(), "step": number, "loss": loss, "perplexity": 8.0}
-    return values | {"tokens": 512, "seconds": 0.5}
+    return values | {"tokens": 512, "seconds": 0.5} | more
 
 
 def finished(cause: str, number: int) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.data import sources
 from trainer.data.cache import Cache, made
 from trainer.data.encode import worker_count
-from trainer.data.portions import efficiency, files_of, question_of
+from trainer.data.portions import efficiency, files_of, held_out_files, question_of
 from trainer.data.prepare import identity, prepare
 from trainer.data.shards import MANIFEST, Corpus, is_prepared
 from trainer.data.tokenizers import Tokenizer, open_tokenizer
@@ -30,7 +29,7 @@ def prepare_corpora(job: ResolvedJob, output: Path, workers: int | None) -> Iter
     """
     data = job.effective.data
     tokenizer = open_tokenizer(data.tokenizer, job.effective.sequence)
-    aside = [] if data.eval is None or any(map(is_prepared, data.eval)) else sources.expand(data.eval, "data.eval")
+    aside = held_out_files(data)
     parts = data.sources()
     for part in parts:
         folder = (output if len(parts) == 1 else output / part.name).absolute()

@@ -2,18 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.data.order import Order
 from trainer.data.plan import Counts
 from trainer.data.portions import Portion, efficiency
 from trainer.data.tokenizers import Tokenizer
+from vishwamai.contract.config import MAIN_SET
 from vishwamai.contract.resolved import ResolvedJob
 
 
 def facts_of(
-    job: ResolvedJob, tokenizer: Tokenizer, train: Sequence[Portion], separate: Portion | None, order: Order
+    job: ResolvedJob, tokenizer: Tokenizer, train: Sequence[Portion], separate: Mapping[str, Portion], order: Order
 ) -> dict[str, Any]:
     """Counts, split, packing, shares and fingerprints.
 
@@ -21,12 +22,13 @@ def facts_of(
       job: the job.
       tokenizer: its tokenizer.
       train: the sources that are trained on.
-      separate: what data.eval names, if anything.
+      separate: the sets that data.eval names.
       order: in which their windows come.
     """
     length, windows = job.effective.model.max_seq_len, job.effective.training.max_steps * job.batch.sequences_per_step
     trained = _sum([portion.plan.train for portion in train])
-    evaluated = _sum([portion.plan.held_out for portion in train]) if separate is None else separate.plan.train
+    sides = [portion.plan.train for portion in separate.values()] or [portion.plan.held_out for portion in train]
+    evaluated = _sum(sides)
     by = "data.eval" if separate else train[0].plan.split
     facts = {
         "files": sum(portion.files for portion in train),
@@ -42,6 +44,8 @@ def facts_of(
         "eos_token": tokenizer.describe(tokenizer.eos_id),
         "corpus_fingerprint": _fingerprint(train),
     }
+    if list(separate) not in ([], [MAIN_SET]):
+        facts["eval_sets"] = {name: _counted("", one.plan.train, length) for name, one in separate.items()}
     return facts | ({"mixture": _mixture(train, order, windows)} if len(train) > 1 else {})
 
 

@@ -1,6 +1,6 @@
 """What the loop asks for: the batch of a step, the evaluation's batches, and facts about the corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from trainer.data.order import Order, Source
 from trainer.data.portions import Opener, Portion
 from trainer.data.tokenizers import Tokenizer, check_fits, open_tokenizer
 from trainer.data.windows import Windows
+from vishwamai.contract.config import MAIN_SET
 from vishwamai.contract.resolved import ResolvedJob
 
 
@@ -21,19 +22,27 @@ class TrainingData:
     """Prepared corpora. Batches are pure functions of the config and the step: resuming needs no state."""
 
     def __init__(
-        self, job: ResolvedJob, tokenizer: Tokenizer, train: Sequence[Portion], separate: Portion | None = None
+        self,
+        job: ResolvedJob,
+        tokenizer: Tokenizer,
+        train: Sequence[Portion],
+        separate: Mapping[str, Portion] | None = None,
     ) -> None:
-        """`separate` holds what is evaluated on, if that was not taken from `train`."""
+        """`separate`: the evaluation sets of data.eval; without any, what `train` holds out is the only one."""
         self.tokenizer = tokenizer
         self._job = job
         self._train = _Numbered([portion.train for portion in train])
-        self._held_out = _Numbered([separate.train] if separate else [portion.held_out for portion in train])
+        self._held_out = (
+            {name: _Numbered([portion.train]) for name, portion in separate.items()}
+            if separate
+            else {MAIN_SET: _Numbered([portion.held_out for portion in train])}
+        )
         parts = [
             Source(first, portion.train.count, portion.weight)
             for first, portion in zip(self._train.firsts[:-1].tolist(), train, strict=True)
         ]
         self._order = Order(parts, job.effective.run.seed, shuffle=job.effective.data.shuffle)
-        self._facts = facts_of(job, tokenizer, train, separate, self._order)
+        self._facts = facts_of(job, tokenizer, train, separate or {}, self._order)
 
     def batch(self, step: int) -> Batch:
         """The batch of an optimizer step, counted from 1: numpy [job.batch.sequences_per_step, max_seq_len]."""
@@ -58,17 +67,25 @@ class TrainingData:
         size = self._job.batch.sequences_per_step
         return np.array([self._order[place] for place in range((step - 1) * size, step * size)], np.int64)
 
-    def eval_batches(self) -> list[Batch]:
-        """The same batches at every call: numpy [job.batch.sequences_per_micro_batch, max_seq_len], short ones padded.
+    def eval_sets(self) -> dict[str, list[Batch]]:
+        """The batches of each evaluation set, as `eval_batches` gives them; the main set comes first."""
+        return {name: self._batches_of(windows) for name, windows in self._held_out.items()}
 
-        At most data.eval_batches of them, spread evenly over the held-out text; [] when nothing is held out.
+    def eval_batches(self) -> list[Batch]:
+        """Those of the main evaluation set.
+
+        They are the same at every call: numpy [job.batch.sequences_per_micro_batch, max_seq_len], short ones padded; at
+        most data.eval_batches of them, spread evenly over the set's text; [] when nothing is held out.
         """
+        return self._batches_of(next(iter(self._held_out.values())))
+
+    def _batches_of(self, windows: "_Numbered") -> list[Batch]:
         size = self._job.batch.sequences_per_micro_batch
-        count = self._held_out.count
+        count = windows.count
         wanted = min(count, size * self._job.effective.data.eval_batches)
         chosen = np.arange(wanted) * count // max(wanted, 1)
         padded = np.concatenate([chosen, np.full(-wanted % size, count)])
-        return [self._held_out.rows(rows) for rows in padded.reshape(-1, size)]
+        return [windows.rows(rows) for rows in padded.reshape(-1, size)]
 
     def facts(self) -> dict[str, Any]:
         """What the corpus turned out to be, as JSON; the fingerprints tell whether two runs saw the same data."""

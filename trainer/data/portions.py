@@ -13,7 +13,7 @@ from trainer.data.shards import Corpus, is_prepared
 from trainer.data.tokenizers import Tokenizer
 from trainer.data.windows import Windows
 from trainer.errors import UserError
-from vishwamai.contract.config import DataSection
+from vishwamai.contract.config import MAIN_SET, DataSection
 from vishwamai.contract.resolved import ResolvedJob
 
 _POOR = 0.9
@@ -50,16 +50,16 @@ class Opener:
     def training(self) -> list[Portion]:
         """The sources of data.train, without the files that data.eval names."""
         data = self._job.effective.data
-        aside = [] if data.eval is None or any(map(is_prepared, data.eval)) else sources.expand(data.eval, "data.eval")
+        aside = held_out_files(data)
         return [
             self._open(one.name, one.weight, one.files, "data.train", aside, 0.0 if data.eval else data.eval_fraction)
             for one in data.sources()
         ]
 
-    def evaluation(self) -> Portion | None:
-        """What data.eval names; all of it stands on the side of `train`."""
-        data = self._job.effective.data
-        return None if data.eval is None else self._open("eval", 1.0, data.eval, "data.eval", [], 0.0)
+    def evaluation(self) -> dict[str, Portion]:
+        """The sets that data.eval names; all of each stands on the side of `train`."""
+        sets = self._job.effective.data.eval_sets()
+        return {name: self._open(name, 1.0, locations, _field(name), [], 0.0) for name, locations in sets.items()}
 
     def _open(
         self, name: str, weight: float, locations: list[str], field: str, aside: Collection[str], fraction: float
@@ -86,6 +86,21 @@ class Opener:
                 "with other files: make each a source of its own, with name, files and weight"
             )
         return Corpus.open(Path(locations[0]).expanduser(), field)
+
+
+def held_out_files(data: DataSection) -> list[str]:
+    """The files that data.eval names, those of prepared folders aside."""
+    return [
+        file
+        for name, locations in data.eval_sets().items()
+        if not any(map(is_prepared, locations))
+        for file in sources.expand(locations, _field(name))
+    ]
+
+
+def _field(name: str) -> str:
+    """How the config names an evaluation set."""
+    return "data.eval" if name == MAIN_SET else f"data.eval.{name}"
 
 
 def question_of(job: ResolvedJob, fraction: float) -> Question:

@@ -8,8 +8,10 @@ from typing import Protocol
 import numpy as np
 import tokenizers as huggingface
 
+from trainer.data.long_texts import LONGEST, encode_long
 from trainer.data.pieces import Pieces, pieces_of
 from trainer.errors import UserError
+from trainer.remote import is_address, remote
 from vishwamai.contract.config import ModelSection, SequenceSection
 
 Ids = np.ndarray
@@ -111,12 +113,15 @@ class HuggingFaceTokenizer:
 
     def encode(self, text: str) -> Ids:
         """The ids of one text."""
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        return encode_long(lambda part: self._tokenizer.encode(part, add_special_tokens=False), text, LONGEST)
 
     def encode_many(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, found in parallel."""
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
+        short = [text for text in texts if len(text) <= LONGEST]
+        found = iter(self._tokenizer.encode_batch_fast(short, add_special_tokens=False))
+        return [
+            np.array(next(found).ids, dtype=np.int32) if len(text) <= LONGEST else self.encode(text) for text in texts
+        ]
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of ids."""
@@ -151,21 +156,41 @@ def open_tokenizer(location: str, sequence: SequenceSection) -> Tokenizer:
 def _open(location: str, sequence: SequenceSection) -> Tokenizer:
     if location == BYTE:
         return ByteTokenizer(sequence.eos_token_id, sequence.pad_token_id)
-    path = Path(location).expanduser()
-    if path.is_dir():
-        path /= "tokenizer.json"
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"data.tokenizer: cannot read {str(path)!r} ({error.strerror}): give 'byte' or the path of a tokenizer.json"
-        ) from error
+    name, content = _content(location)
     try:
         return HuggingFaceTokenizer(location, content, sequence.eos_token_id, sequence.pad_token_id)
     except Exception as error:  # the library raises bare Exception and ValueError alike
         raise UserError(
-            f"data.tokenizer: {str(path)!r} is not a tokenizer.json of Hugging Face tokenizers ({error})"
+            f"data.tokenizer: {name!r} is not a tokenizer.json of Hugging Face tokenizers ({error})"
         ) from error
+
+
+def _content(location: str) -> tuple[str, bytes]:
+    """Name and bytes of the tokenizer.json that a location names, itself or as what a folder holds."""
+    if is_address(location):
+        place = remote(location, "data.tokenizer")
+        if (info := place.info()) is not None and info["type"] == "directory":
+            place /= "tokenizer.json"
+        return place.address, place.read_bytes()
+    path = Path(location).expanduser()
+    if path.is_dir():
+        path /= "tokenizer.json"
+    try:
+        return str(path), path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"data.tokenizer: cannot read {str(path)!r} ({error.strerror}): give 'byte' or the path of a tokenizer.json"
+        ) from error
+
+
+def spelled_bytes(tokenizer: Tokenizer) -> np.ndarray:
+    """int64 [vocab_size]: UTF-8 bytes of text that each token stands for; none for eos and pad, which are ours.
+
+    Where a tokenizer puts a space before each text, as SentencePiece does, that space counts.
+    """
+    lengths = np.array([len(text) for text in tokenizer.pieces().texts], np.int64)
+    lengths[[tokenizer.eos_id, tokenizer.pad_id]] = 0
+    return lengths
 
 
 def check_fits(tokenizer: Tokenizer, model: ModelSection) -> None:

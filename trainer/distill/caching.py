@@ -54,7 +54,7 @@ class Caching:
     """Writes the cache of a job to its end, going on from what is there."""
 
     def __init__(self, job: ResolvedJob, output: Path, reporter: Reporter, orders: Orders, account: Account) -> None:
-        """distillation.cache says where the cache is; `output` gets the prepared text. A pass is a step of the account."""
+        """The cache is where distillation.cache says, prepared text in `output`. A pass is a step of the account."""
         self._output = output
         self._job, self._reporter, self._orders, self._account = job, reporter, orders, account
         section = job.effective.distillation

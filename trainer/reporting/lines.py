@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, assert_never
 
+from vishwamai.contract.config import MAIN_SET
 from vishwamai.contract.reports import (
     AnyEvent,
     CheckpointEvent,
@@ -46,10 +47,7 @@ def _read(event: AnyEvent, max_steps: int) -> tuple[_Level, str]:
         case StepEvent():
             return "info", _step(event, max_steps)
         case EvalEvent():
-            return "info", (
-                f"{event.name} {event.step}/{max_steps}  loss {event.loss:.4f}"
-                f"  perplexity {event.perplexity:.4g}  ({event.tokens} tokens, {event.seconds:.1f} s)"
-            )
+            return "info", _evaluation(event, max_steps)
         case CheckpointEvent():
             return _checkpoint(event)
         case FinishedEvent():
@@ -77,6 +75,15 @@ def _step(event: StepEvent, max_steps: int) -> str:
     return (
         f"step {event.step}/{max_steps}  loss {loss}{skipped}  lr {event.learning_rate:.2e}"
         f"  {thousands(event.tokens_per_second)} tok/s  eta {duration(left)}"
+    )
+
+
+def _evaluation(event: EvalEvent, max_steps: int) -> str:
+    name = event.name if event.name == MAIN_SET else f"{MAIN_SET} {event.name}"
+    bits = "" if event.bits_per_byte is None else f"  bits/byte {event.bits_per_byte:.4f}"
+    return (
+        f"{name} {event.step}/{max_steps}  loss {event.loss:.4f}  perplexity {event.perplexity:.4g}{bits}"
+        f"  ({event.tokens} tokens, {event.seconds:.1f} s)"
     )
 
 

@@ -29,10 +29,14 @@ class PrometheusMetrics(Sink):
         def gauge(name: str, help_text: str) -> Gauge:
             return Gauge(f"vishwamai_trainer_{name}", help_text, registry=registry)
 
+        def gauge_of_sets(name: str, help_text: str) -> Gauge:
+            return Gauge(f"vishwamai_trainer_{name}", help_text, ["set"], registry=registry)
+
         self._step = gauge("step", "Newest logged optimizer step.")
         gauge("max_steps", "Optimizer steps in the whole run.").set(max_steps)
         self._loss = gauge("loss", "Training loss in nats per token.")
-        self._eval_loss = gauge("eval_loss", "Evaluation loss in nats per token.")
+        self._eval_loss = gauge_of_sets("eval_loss", "Loss in nats per token of each evaluation set.")
+        self._bits_per_byte = gauge_of_sets("eval_bits_per_byte", "Bits per UTF-8 byte of each evaluation set.")
         self._gradient_norm = gauge("gradient_norm", "Global gradient norm before clipping.")
         self._learning_rate = gauge("learning_rate", "Learning rate.")
         self._tokens_per_second = gauge("tokens_per_second", "Training tokens per second.")
@@ -71,7 +75,9 @@ class PrometheusMetrics(Sink):
             case StepEvent():
                 self._receive_step(event)
             case EvalEvent():
-                self._eval_loss.set(event.loss)
+                self._eval_loss.labels(event.name).set(event.loss)
+                if event.bits_per_byte is not None:
+                    self._bits_per_byte.labels(event.name).set(event.bits_per_byte)
             case CheckpointEvent(action="committed"):
                 self._checkpoint_step.set(event.step)
                 self._checkpoint_time.set(event.time.timestamp())

@@ -44,7 +44,7 @@ class Status(Sink):
                     eta_seconds=left * event.step_seconds,
                     reported_at=event.time,
                 )
-            case EvalEvent():
+            case EvalEvent(main=True):
                 self._update(step=event.step, eval_loss=event.loss, reported_at=event.time)
             case PhaseEvent():
                 self._update(step=event.step, phase=event.phase, reported_at=event.time)

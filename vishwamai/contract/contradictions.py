@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vishwamai.contract.accelerators import generations
-from vishwamai.contract.config import TrainingConfig
+from vishwamai.contract.config import MAIN_SET, TrainingConfig
 from vishwamai.contract.families import FAMILIES
 from vishwamai.contract.field_errors import in_quotes
 from vishwamai.contract.problems import Problem
@@ -221,8 +221,14 @@ def evaluation(asked: Asked) -> Iterator[Contradiction]:
         yield _clash(
             asked, ("logging.eval_every", "data.eval_fraction"), message, hint="give data.eval, or hold out a fraction"
         )
-    if asked.config.training.early_stopping is None:
+    stopping = asked.config.training.early_stopping
+    if stopping is None:
         return
+    sets = list(data.eval_sets()) or [MAIN_SET]
+    if stopping.eval_set is not None and stopping.eval_set not in sets:
+        name = "training.early_stopping.eval_set"
+        message = f"{name} is {stopping.eval_set!r}, and data.eval has no set of that name"
+        yield _clash(asked, (name, "data.eval"), message, f"one of {', '.join(sets)}")
     if not held_out or every == 0:
         name = "logging.eval_every" if held_out else "data.eval_fraction"
         message = f"training.early_stopping watches the evaluation loss, but {name} is 0, so nothing is evaluated"

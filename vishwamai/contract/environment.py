@@ -21,6 +21,8 @@ SLICE = "VISHWAMAI_SLICE"
 HOST = "VISHWAMAI_HOST"
 HOSTS_PER_SLICE = "VISHWAMAI_HOSTS_PER_SLICE"
 """Instead of PROCESS, where slice and host within it are known apart: PROCESS = SLICE x HOSTS_PER_SLICE + HOST."""
+CACHE = "VISHWAMAI_CACHE"
+"""Folder of copies of models that configs name by address; absent: models in the output folder."""
 TEACHERS = "VISHWAMAI_TEACHERS"
 """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
 
@@ -48,6 +50,8 @@ class TrainerEnvironment:
     """Number of this one, from 0."""
     compile_cache: Path | None = None
     """Where compiled programs are kept for later lives; None: in the output folder."""
+    cache: Path | None = None
+    """Folder of copies of models; None is `models` in the output folder."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "TrainerEnvironment":
@@ -75,6 +79,7 @@ class TrainerEnvironment:
             processes=processes,
             process=process,
             compile_cache=Path(compile_cache) if compile_cache else None,
+            cache=read_cache(environ),
         )
 
     def write(self) -> dict[str, str]:
@@ -91,8 +96,14 @@ class TrainerEnvironment:
             PROCESSES: self.processes if self.processes > 1 else None,
             PROCESS: self.process if self.processes > 1 else None,
             COMPILE_CACHE: self.compile_cache,
+            CACHE: self.cache,
         }
         return {name: str(value) for name, value in pairs.items() if value is not None}
+
+
+def read_cache(environ: Mapping[str, str]) -> Path | None:
+    """The folder of copies of models, from the variable CACHE."""
+    return Path(environ[CACHE]) if environ.get(CACHE) else None
 
 
 def read_teachers(environ: Mapping[str, str]) -> dict[str, str]:

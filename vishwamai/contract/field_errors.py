@@ -12,7 +12,7 @@ from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.legacy import is_legacy
 from vishwamai.contract.nearness import nearest
 from vishwamai.contract.problems import InvalidConfig, Problem
-from vishwamai.contract.schema import Schema, in_words, members, root, settings, target
+from vishwamai.contract.schema import Schema, entries, in_words, members, root, settings, target
 from vishwamai.contract.strict_json import kind_of, pointer_to
 
 Place = tuple[str | int, ...]
@@ -92,7 +92,7 @@ def _schema_at(place: Place) -> Schema | None:
         if schema is None:
             break
         if isinstance(part, str):
-            schema = members(schema).get(part)
+            schema = members(schema).get(part) or entries(schema)
         else:
             options = [target(schema), *schema.get("anyOf", ())]
             schema = next(option for option in options if "items" in option)["items"]
@@ -129,8 +129,8 @@ def _problem(place: Place, detail: ErrorDetails, document: dict[str, Any]) -> Pr
         lacking = detail["loc"][-1]
         return Problem(pointer=pointer_to(*place), message=f"{dotted(place)} lacks {lacking}", value=shortened(value))
     schema = _schema_at(place)
-    if schema is None:  # inside labels: the only free-form object
-        return _bad_entry(place, value)
+    if schema is None or detail["loc"][-1] == "[key]":  # what the author has named
+        return _bad_entry(place, value, schema)
     accepted = in_words(schema)
     other_kind = value is not None and kind_of(value) not in _kinds(schema)
     shown = f"{in_quotes(value)}, {kind_of(value)}" if other_kind else in_quotes(value)
@@ -202,8 +202,10 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _bad_entry(place: Place, value: object) -> Problem:
+def _bad_entry(place: Place, value: object, schema: Schema | None) -> Problem:
     accepted = "names of letters, digits and . _ / - (at most 63), and text of at most 256 characters"
+    if schema is not None:
+        accepted = f"names of letters, digits and . _ - (at most 64), and {in_words(schema)} for each"
     owner, entry = dotted(place[:-1]), in_quotes(place[-1])
     return Problem(
         pointer=pointer_to(*place),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vishwamai.contract.base import Value
+from vishwamai.contract.config import MAIN_SET
 from vishwamai.contract.problems import Notice
 from vishwamai.contract.states import Cause
 
@@ -71,9 +72,13 @@ class EvalEvent(Event):
 
     kind: Literal["eval"] = "eval"
     step: Count
-    name: str = Field("eval", min_length=1, max_length=64)
+    name: str = Field(MAIN_SET, min_length=1, max_length=64, description="The evaluation set.")
+    main: bool = Field(True, description="Whether it is the first set, whose loss stands for the run.")
     loss: float = Field(description="Nats per token.")
     perplexity: float
+    bits_per_byte: float | None = Field(
+        None, description="Bits for each UTF-8 byte of the evaluated text, whatever the tokenizer; null without text."
+    )
     tokens: Count
     seconds: float
 

@@ -49,6 +49,16 @@ def members(schema: Schema) -> dict[str, Schema]:
     return found
 
 
+def entries(schema: Schema) -> Schema | None:
+    """The schema of what an object's entries hold, under names of the author's own; None when they are text."""
+    for option in (schema, *schema.get("anyOf", ())):
+        found: Schema
+        for found in option.get("patternProperties", {}).values():
+            if found["type"] == "array":
+                return found
+    return None
+
+
 def find(path: tuple[str, ...]) -> Schema | None:
     """The schema of a setting or section by its path; None when there is none of that name."""
     schema = root()
@@ -98,7 +108,8 @@ def in_words(schema: Schema) -> str:
         case "array":
             return f"a list of {in_words(schema['items'])}"
         case _:
-            return "an object whose values are text"
+            inner = entries(schema)
+            return f"an object whose values are each {in_words(inner)}" if inner else "an object whose values are text"
 
 
 def bounds(schema: Schema) -> str:

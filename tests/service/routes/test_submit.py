@@ -103,7 +103,7 @@ def test_all_that_is_wrong_is_said_at_once(idle_plane):
     }
 
 
-BLOCKED = CONFIG | {"distillation": {"teacher_model": "gs://bucket/teacher"}}
+BLOCKED = CONFIG | {"distillation": {"teacher_model": "http://host/teacher"}}
 
 
 def test_a_config_that_no_trainer_can_run_is_valid_but_not_started(idle_plane):
@@ -138,6 +138,8 @@ def test_a_teachers_folder_that_is_not_there_is_refused_at_submission(settings, 
             assert "teacher-missing" in {notice["code"] for notice in notices}
             (tmp_path / folder).mkdir()
             assert client.post("/jobs", json=body).status_code == 201
+        stored = CONFIG | {"distillation": {"teacher_model": "gs://bucket/teacher"}}
+        assert client.post("/jobs", json=stored).status_code == 201
 
 
 def chunks():

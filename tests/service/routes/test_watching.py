@@ -136,6 +136,27 @@ def test_series_keep_their_peaks_when_made_smaller(plane):
     assert names >= {"loss", "grad_norm", "learning_rate", "tokens_per_second", "eval_perplexity"}
 
 
+def test_each_evaluation_set_has_its_series(plane):
+    job_id = plane.begin()
+    plane.report(
+        job_id,
+        evaluation(10, 2.0, name="wiki", bits_per_byte=0.75),
+        evaluation(10, 3.0, name="code", main=False),
+        evaluation(20, 1.5, name="wiki", bits_per_byte=0.5),
+        evaluation(20, 2.5, name="code", main=False),
+    )
+    series = plane.client.get(f"/jobs/{job_id}/metrics").json()["series"]
+    found = {one["name"]: one["values"] for one in series}
+    assert (found["eval_wiki_loss"], found["eval_code_loss"]) == ([2.0, 1.5], [3.0, 2.5])
+    assert found["eval_wiki_bits_per_byte"] == [0.75, 0.5]
+    assert not {"eval_code_bits_per_byte", "eval_loss"} & set(found)
+    [one] = plane.client.get(f"/jobs/{job_id}/metrics?names=eval_code_perplexity").json()["series"]
+    assert one["values"] == [8.0, 8.0]
+    assert plane.client.get(f"/jobs/{job_id}").json()["progress"]["eval_loss"] == 1.5
+    messages = [event["message"] for event in plane.client.get(f"/jobs/{job_id}/events").json()["events"]]
+    assert "Evaluation on wiki at step 20: loss 1.5000, perplexity 8.00, 0.5000 bits per byte." in messages
+
+
 def test_a_value_that_is_no_number_is_left_out(plane):
     job_id = plane.begin()
     text = json.dumps(

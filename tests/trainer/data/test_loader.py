@@ -119,6 +119,25 @@ class TestEvaluation:
         assert (facts["documents"], facts["eval_documents"]) == (len(TEXTS), 1)
         assert held_out_texts(data) == "a text that training never sees|"
 
+    def test_sets_by_name(self, corpus, tmp_path):
+        for name in ("one", "two", "three"):
+            write_jsonl(tmp_path / f"{name}.jsonl", [f"the text of {name}"] * (2 if name == "three" else 1))
+        sets = {"wiki": ["one", "two"], "code": ["three"]}
+        named = {name: [str(tmp_path / f"{file}.jsonl") for file in files] for name, files in sets.items()}
+        data = open_corpus(tmp_path / "*.jsonl", data={"eval": named})
+        found = {name: sum(int(batch.weights.sum()) for batch in sets) for name, sets in data.eval_sets().items()}
+        assert found == {"wiki": 15 + 15, "code": 17 * 2}  # a target for each byte but the first, and for eos
+        assert held_out_texts(data) == "the text of one|the text of two|"
+        facts = data.facts()
+        assert (facts["split"], facts["files"], facts["files_held_out"]) == ("data.eval", 1, 3)
+        assert {name: one["documents"] for name, one in facts["eval_sets"].items()} == {"wiki": 2, "code": 2}
+        assert facts["eval_documents"] == 4
+
+    def test_a_set_without_text(self, corpus, tmp_path):
+        (tmp_path / "none.txt").write_text("")
+        with pytest.raises(UserError, match=r"data\.eval\.wiki: there is no text in .*none\.txt"):
+            open_corpus(corpus, data={"eval": {"wiki": [str(tmp_path / "none.txt")]}})
+
     def test_all_files_held_out(self, corpus):
         with pytest.raises(UserError, match="nothing is left to train on"):
             open_corpus(corpus, data={"eval": [str(corpus)]})

@@ -18,8 +18,8 @@ def step_event(step: int, **changes: Any) -> StepEvent:
     return StepEvent(time=now(), step=step, **(fields | changes))
 
 
-def eval_event(step: int, loss: float = 2.0) -> EvalEvent:
-    return EvalEvent(time=now(), step=step, loss=loss, perplexity=7.4, tokens=512, seconds=0.5)
+def eval_event(step: int, loss: float = 2.0, **more: Any) -> EvalEvent:
+    return EvalEvent(time=now(), step=step, loss=loss, perplexity=7.4, tokens=512, seconds=0.5, **more)
 
 
 def committed(step: int) -> CheckpointEvent:

@@ -29,6 +29,10 @@ def about_checkpoint(action, message=None):
     [
         (step_event(120), "step 120/400  loss 2.5000  lr 1.00e-03  18.2k tok/s  eta 1:10"),
         (eval_event(120), "eval 120/400  loss 2.0000  perplexity 7.4  (512 tokens, 0.5 s)"),
+        (
+            eval_event(120, name="wiki", bits_per_byte=0.75),
+            "eval wiki 120/400  loss 2.0000  perplexity 7.4  bits/byte 0.7500  (512 tokens, 0.5 s)",
+        ),
         (committed(120), "saved step 120  3.2MB  0.4 s"),
         (LogEvent(time=now(), message="hello"), "hello"),
         (LogEvent(time=now(), level="warning", message="careful"), "warning: careful"),

@@ -39,7 +39,7 @@ def tell(sinks, *events):
 
 def test_status_tells_progress(sinks, get):
     tell(sinks, PhaseEvent(time=now(), phase="training", step=100))
-    tell(sinks, step_event(120, loss=2.25), eval_event(120, loss=2.0), committed(100))
+    tell(sinks, step_event(120, loss=2.25), eval_event(120, loss=2.0), eval_event(120, 3.0, main=False), committed(100))
     status = json.loads(get("/status"))
     wanted = {
         "job_id": "j-1",
@@ -61,7 +61,8 @@ def test_status_tells_progress(sinks, get):
 
 def test_metrics_are_prometheus_text(sinks, get):
     tell(sinks, step_event(100), step_event(120, loss=2.25, parts={"ce": 2.5, "agreement": 0.5}))
-    tell(sinks, eval_event(120, loss=2.0), committed(100))
+    tell(sinks, eval_event(120, loss=2.0), eval_event(120, 3.0, name="wiki", main=False, bits_per_byte=0.75))
+    tell(sinks, committed(100))
     tell(sinks, PhaseEvent(time=now(), phase="saving", step=120))
     samples: dict[tuple, float] = {}
     for family in text_string_to_metric_families(get("/metrics")):
@@ -72,7 +73,8 @@ def test_metrics_are_prometheus_text(sinks, get):
     assert samples[prefix + "step", ()] == 120
     assert samples[prefix + "max_steps", ()] == 400
     assert samples[prefix + "loss", ()] == 2.25
-    assert samples[prefix + "eval_loss", ()] == 2.0
+    assert (samples[prefix + "eval_loss", ("eval",)], samples[prefix + "eval_loss", ("wiki",)]) == (2.0, 3.0)
+    assert samples[prefix + "eval_bits_per_byte", ("wiki",)] == 0.75
     assert (samples[prefix + "loss_part", ("ce",)], samples[prefix + "loss_part", ("agreement",)]) == (2.5, 0.5)
     assert samples[prefix + "last_checkpoint_step", ()] == 100
     assert samples[prefix + "tokens_total", ()] == 2000

@@ -6,6 +6,7 @@ from vishwamai.contract.base import Section
 from vishwamai.contract.config.distillation import DistillationSection
 from vishwamai.contract.config.io import (
     BUILTIN_CORPUS,
+    MAIN_SET,
     CheckpointSection,
     DataSection,
     LoggingSection,
@@ -37,6 +38,7 @@ class TrainingConfig(Section):
 
 __all__ = [
     "BUILTIN_CORPUS",
+    "MAIN_SET",
     "CheckpointSection",
     "DataSection",
     "DistillationSection",

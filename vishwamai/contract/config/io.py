@@ -8,12 +8,17 @@ from vishwamai.contract.base import Section
 from vishwamai.contract.config.tpu import GKE_NAME
 
 Location = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Locations = Annotated[list[Location], Field(min_length=1)]
+SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 BUILTIN_CORPUS = "builtin:python"
 """Names the demo corpus: the Python standard library's own source and documentation on the trainer's machine."""
+
+MAIN_SET = "eval"
+"""The evaluation set that has no other name."""
 
 
 class SequenceSection(Section):
@@ -51,9 +56,10 @@ class DataSection(Section):
     train: list[Location | MixtureSource] = Field(
         [BUILTIN_CORPUS],
         min_length=1,
-        description=f"Files or globs of text, JSONL or Parquet, or {BUILTIN_CORPUS!r} for the demo corpus; or a folder "
-        "of `python -m trainer prepare`; or sources to mix, each with a name, files and a weight. "
-        "Relative paths are taken from the folder that the control plane, or a trainer run by hand, was started in.",
+        description="Files, globs or saved datasets, on disk or at gs:// or s3:// addresses, or "
+        f"{BUILTIN_CORPUS!r} for the demo corpus; or a folder of `python -m trainer prepare`; or sources to mix, each "
+        "with a name, files and a weight. Relative paths are taken from the folder that the control plane, or a "
+        "trainer run by hand, was started in.",
     )
     cache: Location | None = Field(
         None,
@@ -62,25 +68,28 @@ class DataSection(Section):
     allow_change: bool = Field(
         False, description="Go on from a checkpoint although the text it was trained on has changed."
     )
-    eval: list[Location] | None = Field(
+    eval: Locations | Annotated[dict[SetName, Locations], Field(min_length=1, max_length=64)] | None = Field(
         None,
-        min_length=1,
-        description="Held-out files, named as in train. Absent: eval_fraction of the documents.",
+        description='Held-out files, named as in train; or several sets of them by name, {"wiki": ["wiki/*.txt"]}, the '
+        "main one first. Absent: eval_fraction of the documents.",
     )
     eval_fraction: float = Field(0.02, ge=0.0, lt=1.0, description="Share of documents held out when eval is absent.")
     eval_batches: int = Field(8, ge=1, le=100_000, description="Batches in one evaluation, always the same ones.")
-    format: Literal["auto", "text", "jsonl", "parquet"] = Field(
+    format: Literal["auto", "text", "jsonl", "parquet", "arrow", "array_record"] = Field(
         "auto", description="File format; auto goes by the name."
     )
-    text_field: str = Field(
-        "text", min_length=1, max_length=256, description="Field of JSONL or Parquet that holds the text."
-    )
+    text_field: str = Field("text", min_length=1, max_length=256, description="Field or column that holds the text.")
     tokenizer: Location = Field(
         "byte",
         description="'byte' (256 bytes and two specials), or a tokenizer.json of HF tokenizers, found as train is.",
     )
     min_length: int = Field(1, ge=1, le=4_194_304, description="Documents with fewer tokens are left out.")
     shuffle: bool = Field(True, description="Visit windows in a new random order every epoch.")
+
+    def eval_sets(self) -> dict[str, list[str]]:
+        """Locations of each evaluation set that `eval` names, the main one first; none where it is absent."""
+        named = {MAIN_SET: self.eval} if isinstance(self.eval, list) else self.eval or {}
+        return {name: list(locations) for name, locations in named.items()}
 
     def sources(self) -> list[MixtureSource]:
         """What `train` mixes; plain locations are one source."""

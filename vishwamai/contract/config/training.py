@@ -26,6 +26,9 @@ class EarlyStoppingSection(Section):
 
     patience: int = Field(5, ge=1, le=1_000_000, description="Evaluations without improvement before the run ends.")
     min_delta: float = Field(0.0, ge=0.0, description="Nats by which the loss must fall to count as improvement.")
+    eval_set: str | None = Field(
+        None, min_length=1, max_length=64, description="Which set of data.eval is watched. Absent: the first."
+    )
 
 
 class TrainingSection(Section):

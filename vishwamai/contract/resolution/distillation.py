@@ -6,6 +6,7 @@ from vishwamai.contract.resolution.draft import Draft
 from vishwamai.contract.resolved import Precision, SiteDefaults
 
 _TEACHER = "distillation.teacher_model"
+_STORES = ("gs://", "s3://")
 
 
 def settle_distillation(draft: Draft, site: SiteDefaults, precision: Precision) -> list[Notice]:
@@ -27,6 +28,11 @@ def settle_distillation(draft: Draft, site: SiteDefaults, precision: Precision) 
     return notices + _find_teacher(draft, site)
 
 
+def is_stored(teacher: str) -> bool:
+    """Whether a teacher is at an address of an object store, from which trainers copy it."""
+    return teacher.startswith(_STORES)
+
+
 def is_path(teacher: str) -> bool:
     """Whether a teacher is named by its place: a name has no slash and begins with no dot or tilde."""
     return "/" in teacher or "\\" in teacher or teacher.startswith((".", "~"))
@@ -37,9 +43,12 @@ def _find_teacher(draft: Draft, site: SiteDefaults) -> list[Notice]:
     if folder := site.teachers.get(teacher):
         draft.decide(_TEACHER, folder, f"where this site keeps {teacher}")
         return []
+    if is_stored(teacher):
+        draft.explain(_TEACHER, teacher, "an address, copied by the trainer when it starts")
+        return []
     if is_address(teacher):
-        message = f"The teacher {teacher} is an address, and this release reads teachers from folders."
-        return [_blocked("teacher-address", message, "Mount or copy it, and name the folder.")]
+        message = f"The teacher {teacher} is an address of a kind that this release does not read."
+        return [_blocked("teacher-address", message, "Name a folder, or a gs:// or s3:// address.")]
     if is_path(teacher):
         draft.explain(_TEACHER, teacher, "a folder, read by the trainer when it starts")
         return []

@@ -1,0 +1,1 @@
+"""Training a tokenizer of a corpus's own."""
