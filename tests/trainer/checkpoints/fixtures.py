@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from trainer import lock
 from trainer.checkpoints import Checkpoints
 from vishwamai.contract.config import CheckpointSection
 from vishwamai.contract.reports import CheckpointEvent
@@ -76,4 +77,4 @@ class Recorder:
             checkpoints.close()
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.directory.iterdir())
+        return sorted(path.name for path in self.directory.iterdir() if path.name != lock.NAME)
