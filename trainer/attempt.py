@@ -12,6 +12,7 @@ from trainer.distill.teacher import find_teacher
 from trainer.distributed import join
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
+from trainer.lock import FolderLock
 from trainer.orders import Ordered, Orders
 from trainer.reporting import Reporter, Sink, now
 from trainer.reporting.console import Console
@@ -80,6 +81,7 @@ class Attempt:
         self._job = find_teacher(self._job)
         try:
             where.output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FolderLock(where.output))
             (where.output / "resolved.json").write_text(self._job.model_dump_json(indent=2) + "\n", encoding="utf-8")
             reporter.add(Journal(where.output, where.attempt))
         except OSError as error:

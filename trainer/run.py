@@ -31,6 +31,7 @@ from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
 from trainer.restored import checkpoint_folder
+from trainer.resume import checker, kept
 from trainer.step import (
     TrainState,
     abstract_state,
@@ -58,6 +59,7 @@ class Run:
         self.step = 0
         """Optimizer steps done, over all lives."""
         self._losses: dict[str, float] = {}
+        self._evaluation: dict[str, Any] | None = None
 
     def train(self) -> str:
         """Trains to the end and says how it went. Every other end is an exception, Ordered among them."""
@@ -109,21 +111,18 @@ class Run:
         """Takes up the newest checkpoint: the state, and what was kept beside it."""
         self._reporter.phase("restoring", 0)
         self._take_teacher()
-        abstract = abstract_state(self._job, self._mesh)
-        restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
+        abstract, check = abstract_state(self._job, self._mesh), checker(self._job, self._fingerprints())
+        restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract, check))
         extra: dict[str, Any] = {}
         if restored is None:
             self._state: TrainState = self._orders.wait_for(self._first_state)
         else:
             self._state, self.step, extra = restored.state, restored.step, restored.extra
         self._evaluated: int = extra.get("evaluated", 0)
+        self._evaluation = extra.get("metrics", {}).get("evaluation")
         self._early_stopping = EarlyStopping(self._config.training.early_stopping, extra.get("early_stopping"))
         self._meter = Meter(extra.get("tokens", 0), max_bad_steps=self._config.training.max_bad_steps)
         self._reporter.resume(self.step)
-        before, facts = extra.get("data", {}), self._fingerprints()
-        for name, value in facts.items():
-            if name in before and before[name] != value:
-                _LOG.warning("the checkpoint of step %d was trained with another %s", self.step, name.split("_")[0])
         self._tell_effective(resumed_from=self.step or None)
 
     def _take_teacher(self) -> None:
@@ -211,6 +210,7 @@ class Run:
         self._evaluated = self.step
         self._early_stopping.judge(event.loss)
         self._losses["evaluation loss"] = event.loss
+        self._evaluation = {"step": self.step, "losses": {event.name: event.loss}}
         self._reporter.tell(event)
         self._reporter.phase("training", self.step)
 
@@ -235,11 +235,11 @@ class Run:
 
     def _extra(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state."""
-        return {
+        metrics = {"loss": self._losses.get("loss"), "evaluation": self._evaluation}
+        return kept(self._job, self.step, self._fingerprints(), metrics) | {
             "tokens": self._meter.tokens,
             "evaluated": self._evaluated,
             "early_stopping": self._early_stopping.state(),
-            "data": self._fingerprints(),
         }
 
     def _fingerprints(self) -> dict[str, str]:

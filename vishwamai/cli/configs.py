@@ -150,7 +150,7 @@ def _show_facts(to: Output, one: FieldFacts) -> None:
         to.out.print()
         render.show(to.out, _settings_table([explain(name) for name in one.fields]))
         return
-    pairs: list[tuple[str, Any]] = [("default", _default(one)), ("accepted", one.accepted)]
+    pairs: list[tuple[str, Any]] = [("default", _default(one)), ("accepted", one.accepted), ("changed on resume", one.resume)]
     to.out.print(render.facts(pairs))
 
 

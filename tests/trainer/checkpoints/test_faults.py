@@ -108,6 +108,16 @@ class TestUnwritableFolder:
             Recorder(Path("s3://bucket/run")).open()
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a checkpoint, its files' names and contents."""
+    recorder = Recorder(tmp_path_factory.mktemp("saved"))
+    recorder.save(10)
+    recorder.close()
+    folder = epath.Path(recorder.directory / "10")
+    return folder, {name: (folder / name).read_bytes() for name in sorted(places.files(folder))}
+
+
 class TestDamage:
     def test_any_damaged_file_is_noticed_and_the_one_before_is_restored(self, recorder, tmp_path):
         recorder.save(10, 20)
@@ -128,15 +138,6 @@ class TestDamage:
             assert_same(restored.state, make_state(10))
             assert recorder.names() == ["10", "20.corrupt"]
             shutil.rmtree(recorder.directory)
-
-    @pytest.fixture(scope="class")
-    def saved(self, tmp_path_factory):
-        """The folder of a checkpoint, its files' names and contents."""
-        recorder = Recorder(tmp_path_factory.mktemp("saved"))
-        recorder.save(10)
-        recorder.close()
-        folder = epath.Path(recorder.directory / "10")
-        return folder, {name: (folder / name).read_bytes() for name in sorted(places.files(folder))}
 
     @given(data=st.data())
     def test_a_flipped_bit_or_a_shorter_or_missing_file_is_damage(self, saved, data):

@@ -166,7 +166,11 @@ def test_another_corpus_under_the_checkpoint_is_warned_of(uninterrupted, tmp_pat
     observer = Observer()
     assert live(job, tmp_path / "copy", observer) == 0
     warnings = [event.message for event in observer.of("log") if event.level == "warning"]
-    assert warnings == ["the checkpoint of step 12 was trained with another corpus"]
+    assert warnings == [
+        "the run takes another course than up to the checkpoint of step 12: training.max_steps was 12 and is 14 "
+        "(the learning rate follows another schedule)",
+        "the checkpoint of step 12 was trained with another corpus",
+    ]
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path):
