@@ -46,10 +46,6 @@ def place_of(location: str | os.PathLike[str]) -> epath.Path:
         )
     # Objects are written by TensorStore as well, of which fsspec would not know: a listing that it kept would be stale.
     fsspec.config.conf.setdefault(_GCS, {})["use_listings_cache"] = False
-    try:
-        _store()
-    except ImportError as error:
-        raise UserError(f"checkpoint.directory {text!r} needs the package gcsfs: install vishwamai[gcs]") from error
     return epath.Path(text)
 
 
@@ -70,9 +66,10 @@ def files(folder: epath.Path) -> dict[str, File]:
 
 
 def rename(folder: epath.Path, to: epath.Path) -> None:
-    """Gives a folder another name; on an object store, by copies within it."""
+    """Gives a folder another name; on an object store, by copies within it. Killed midway, it may be done again."""
     if is_address(folder):
-        _store().mv(str(folder), str(to), recursive=True)
+        _store().copy(str(folder), str(to), recursive=True)
+        remove(folder)
     else:
         Path(folder).rename(Path(to))
 

@@ -166,6 +166,9 @@ class Shelf:
     def failed(self, step: int, error: Exception) -> StorageError:
         """What to raise when a save failed: says what is left, as far as the place still answers."""
         kept, room = "those committed before", ""
+        remedy = "Free space there, lower checkpoint.keep_last, or choose"
+        if places.is_address(self.directory):
+            remedy = "See that the store answers and may be written to, or choose"
         with suppress(Exception):
             if self.keeper:
                 folders.clean(self.directory)
@@ -175,8 +178,8 @@ class Shelf:
             room = "" if free is None else f" ({free:,} bytes are free there)"
         message = (
             f"the checkpoint of step {step} could not be saved to {str(self.directory)!r}: {reason(error)}{room}. "
-            f"Committed checkpoints are intact ({kept}). Free space there, lower checkpoint.keep_last, or choose "
-            "another checkpoint.directory; the run then goes on from the newest"
+            f"Committed checkpoints are intact ({kept}). {remedy} another checkpoint.directory; the run then goes on "
+            "from the newest"
         )
         self.tell("failed", step, message=message)
         return StorageError(message)
@@ -217,4 +220,4 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     code = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"[:500]
+    return os.strerror(int(code[1])) if code else " ".join(f"{type(error).__name__}: {error}"[:500].split())
