@@ -102,6 +102,8 @@ def test_a_store_that_refuses_costs_that_save_alone(objects, object_store):
     assert objects.told() == [("failed", 20), ("committed", 30)]
 
 
+# What Orbax's thread finds when TensorStore succeeds at last is gone.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_store_that_takes_too_long_costs_that_save_alone(objects, object_store, monkeypatch):
     monkeypatch.setattr(store, "COMMIT_TIMEOUT_SECONDS", 1)
     checkpoints = objects.save(10)
