@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 
 import fsspec
@@ -102,8 +103,6 @@ def test_a_store_that_refuses_costs_that_save_alone(objects, object_store):
     assert objects.told() == [("failed", 20), ("committed", 30)]
 
 
-# What Orbax's thread finds when TensorStore succeeds at last is gone.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_store_that_takes_too_long_costs_that_save_alone(objects, object_store, monkeypatch):
     monkeypatch.setattr(store, "COMMIT_TIMEOUT_SECONDS", 1)
     checkpoints = objects.save(10)
@@ -114,7 +113,8 @@ def test_a_store_that_takes_too_long_costs_that_save_alone(objects, object_store
             checkpoints.wait()
     # TensorStore goes on trying behind the scenes; a trainer's process does not wait for it, and this one would.
     for thread in set(threading.enumerate()) - before:
-        thread.join(20)
+        with suppress(Exception):  # Orbax's threads raise to whoever joins them: what they wrote has been removed
+            thread.join(20)
     checkpoints.save(make_state(30), 30, {})
     checkpoints.wait()
     assert objects.told() == [("failed", 20), ("committed", 30)]
