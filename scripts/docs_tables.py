@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
 from service.app import create_app
+from service.kubernetes.site import Cluster
 from service.metrics import Metrics
 from service.settings import Settings
 from trainer.reporting.prometheus import PrometheusMetrics
@@ -153,6 +154,17 @@ def _is_of_the_plan(kind: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == Plan.__module__
 
 
+def _cluster() -> str:
+    """What the file of VISHWAMAI_CLUSTER_FILE may say."""
+    return _markdown(
+        ["field", "default", "meaning"],
+        (
+            [f"`{name}`", f"`{json.dumps(field.get_default())}`", _line(field.description or "")]
+            for name, field in Cluster.model_fields.items()
+        ),
+    )
+
+
 def _line(text: str) -> str:
     """The first paragraph, on one line."""
     return " ".join(text.strip().partition("\n\n")[0].split())
@@ -168,6 +180,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "service-metrics": _service_metrics,
     "routes": _routes,
     "plan": _plan,
+    "cluster": _cluster,
 }
 
 

@@ -1,4 +1,4 @@
-"""`python -m service [serve | migrate]`: the control plane as a program, set up by its environment (settings.py).
+"""`python -m service [serve | migrate | token NAME]`: the control plane, set up by its environment (settings.py).
 
 Exit codes: 0 ended on request, 1 could not start (one line on stderr says why), 2 wrong command line.
 """
@@ -17,8 +17,10 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from service.access import Credentials, DamagedSecret
+from service.access import Credentials, DamagedSecret, DamagedTokens, People
+from service.access.people import Role, new_token
 from service.app import SECRET_FILE, create_app
+from service.kubernetes.site import Cluster, ClusterFileError
 from service.logs import configure_logging
 from service.settings import Settings, SettingsError
 from service.storage import DatabaseError, Store
@@ -45,19 +47,38 @@ class _Server(uvicorn.Server):
 def main() -> int:
     """Runs the command line; answers the exit code."""
     parser = argparse.ArgumentParser(prog="python -m service", description="The VishwamAI control plane.")
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
-    command = parser.parse_args().command
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate", "token"), default="serve")
+    parser.add_argument("name", nargs="?", help="token: for whom")
+    parser.add_argument("--read-only", action="store_true", help="token: may look, and not change anything")
+    given = parser.parse_args()
+    command = given.command
+    if (command == "token") is not bool(given.name):
+        parser.error("a name belongs to 'token', and 'token' needs one: python -m service token NAME")
+    if command == "token":
+        return _make_token(given.name, "read" if given.read_only else "write")
     try:
         settings = Settings.read(os.environ)
+        if settings.tokens_file:
+            People.read(settings.tokens_file)
+        if settings.cluster_file:
+            Cluster.read(settings.cluster_file)
         with data_dir(settings.data_dir):
             _warn_of_strays(settings)
             Store.open(settings.database).close()
             Credentials.load(settings.data_dir / SECRET_FILE)
             if command == "serve":
                 _serve(settings)
-    except (CannotStart, SettingsError, DatabaseError, DamagedSecret) as error:
+    except (CannotStart, SettingsError, ClusterFileError, DamagedTokens, DatabaseError, DamagedSecret) as error:
         print(f"vishwamai service: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _make_token(name: str, role: Role) -> int:
+    token, line = new_token(name, role)
+    print(token)
+    print(f"Give this token to {name}; it is not kept. Add below 'tokens:' in VISHWAMAI_TOKENS_FILE:", file=sys.stderr)
+    print(line, file=sys.stderr)
     return 0
 
 

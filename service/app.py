@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service.access import Credentials
+from service.kubernetes.site import Cluster
 from service.launchers.base import Launcher
 from service.launchers.local import LocalLauncher
 from service.metrics import Metrics
@@ -70,7 +71,8 @@ async def _running(app: FastAPI, settings: Settings, launcher: Launcher) -> Asyn
     )
     began = utc_now()
     app.state.credentials = credentials
-    app.state.context = Context(store, launcher, changes, reconciler.wake, teachers=settings.teachers)
+    cluster = Cluster.read(settings.cluster_file) if settings.cluster_file else Cluster()
+    app.state.context = Context(store, launcher, changes, reconciler.wake, teachers=settings.teachers, cluster=cluster)
     app.state.last_pass = lambda: reconciler.last_tick or began
     loop = asyncio.create_task(reconciler.run(), name="reconcile")
     try:

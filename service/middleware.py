@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access import refused_origin
+from service.access import People, refused_origin
 from service.metrics import Metrics
 from service.routes.problems import problem_response
 from service.settings import Settings
@@ -19,6 +19,8 @@ from service.settings import Settings
 log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = {"/healthz", "/readyz", "/metrics"}
+_OPEN = _QUIET | {"/version", "/openapi.json"}
+"""Without a token: what probes and Prometheus ask for, and what is printed in the manual anyway."""
 _REPORTS = re.compile(r"/jobs/[^/]+/reports")
 
 
@@ -29,6 +31,8 @@ class Envelope:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._people = People.read(settings.tokens_file) if settings.tokens_file else None
+        """None: whoever is on this machine."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -56,10 +60,22 @@ class Envelope:
 
     async def _respond(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         headers = Headers(scope=scope)
-        if refusal := refused_origin(scope["method"], headers):
-            await self._problem(403, "foreign-origin", refusal, scope, receive, answer)
-            return
         is_report = _REPORTS.fullmatch(scope["path"])
+        if self._people is None:
+            if refusal := refused_origin(scope["method"], headers):
+                await self._problem(403, "foreign-origin", refusal, scope, receive, answer)
+                return
+        elif not (is_report or _is_open(scope["path"])):
+            person = self._people.caller(headers.get("authorization", ""))
+            if person is None:
+                detail = "send your token as 'Authorization: Bearer TOKEN' (the command reads VISHWAMAI_TOKEN)"
+                await self._problem(401, "unauthorized", detail, scope, receive, answer)
+                return
+            structlog.contextvars.bind_contextvars(caller=person.name)
+            if not person.may(scope["method"]):
+                detail = f"the token of {person.name!r} may look, and not change anything"
+                await self._problem(403, "forbidden", detail, scope, receive, answer)
+                return
         limit = self._settings.max_report_bytes if is_report else self._settings.max_body_bytes
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
@@ -71,7 +87,8 @@ class Envelope:
         self, status: int, kind: str, detail: str, scope: Scope, receive: Receive, answer: "_Answer"
     ) -> None:
         request_id = scope["state"]["request_id"]
-        response = problem_response(status, kind, detail, path=scope["path"], request_id=request_id)
+        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        response = problem_response(status, kind, detail, path=scope["path"], request_id=request_id, headers=headers)
         await response(scope, receive, answer)
 
     def _note(self, scope: MutableMapping[str, Any], answer: "_Answer", seconds: float) -> None:
@@ -89,6 +106,10 @@ class Envelope:
                 status=status,
                 seconds=round(seconds, 4),
             )
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.split("/")[1] in {"docs", "redoc", "static-offline-docs"}
 
 
 class _Answer:

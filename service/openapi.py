@@ -37,7 +37,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
             if name in known:
                 content["example"] = known[name]
     paths = document["paths"]
-    paths["/jobs"]["post"]["requestBody"]["content"]["application/json"]["example"] = CONFIG
+    for path in ("/jobs", "/manifests"):
+        paths[path]["post"]["requestBody"]["content"]["application/json"]["example"] = CONFIG
     paths["/config-schema"]["get"]["responses"]["200"]["content"]["application/json"]["example"] = json_schema()
     return document
 

@@ -20,9 +20,11 @@ class Settings:
     data_dir: Path = Path("runs")
     """Database, secret and jobs' output."""
     host: str = "127.0.0.1"
-    """Address to listen on; of this machine alone."""
+    """Address to listen on; any but a loopback address needs tokens_file."""
     port: int = 8000
     """Port to listen on; 0 takes any free one."""
+    tokens_file: Path | None = None
+    """YAML: who may call, and hashes of their tokens. Without it everyone on this machine may, and nobody else."""
     database_url: str = ""
     """SQLAlchemy's address; empty: an SQLite file in data_dir."""
     launcher: Literal["local"] = "local"
@@ -44,6 +46,9 @@ class Settings:
     """Generations of text at the same time; further ones are told to come again."""
     generation_seconds: float = 300.0
     """Longest time that one generation of text may take."""
+
+    cluster_file: Path | None = None
+    """JSON or YAML: the Kubernetes cluster for which manifests are rendered; docs/kubernetes.md has its fields."""
 
     teachers: Mapping[str, str] = field(default_factory=dict)
     """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
@@ -75,6 +80,7 @@ class Settings:
             data_dir=Path(environ.get("VISHWAMAI_DATA_DIR") or defaults.data_dir),
             host=environ.get("VISHWAMAI_HOST") or defaults.host,
             port=_whole(environ, "VISHWAMAI_PORT", defaults.port, 0, 65_535),
+            tokens_file=Path(file) if (file := environ.get("VISHWAMAI_TOKENS_FILE")) else None,
             database_url=environ.get("VISHWAMAI_DATABASE_URL") or defaults.database_url,
             launcher=_launcher(environ.get("VISHWAMAI_LAUNCHER") or defaults.launcher),
             max_running_jobs=_whole(environ, "VISHWAMAI_MAX_RUNNING_JOBS", defaults.max_running_jobs, 1, 10_000),
@@ -85,12 +91,13 @@ class Settings:
             steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
             max_generations=_whole(environ, "VISHWAMAI_MAX_GENERATIONS", defaults.max_generations, 1, 1000),
             generation_seconds=_seconds(environ, "VISHWAMAI_GENERATION_SECONDS", defaults.generation_seconds, 86_400),
+            cluster_file=Path(file) if (file := environ.get("VISHWAMAI_CLUSTER_FILE")) else None,
             teachers=_teachers(environ),
         )
-        if not is_loopback(settings.host):
+        if not is_loopback(settings.host) and settings.tokens_file is None:
             raise SettingsError(
-                f"VISHWAMAI_HOST={settings.host!r} would let other machines in, and this service cannot tell who is "
-                "calling yet: authentication arrives with the cluster work. Use 127.0.0.1, ::1 or localhost."
+                f"VISHWAMAI_HOST={settings.host!r} lets other machines in, and nothing says who may call: set "
+                "VISHWAMAI_TOKENS_FILE (python -m service token NAME makes a token), or use 127.0.0.1, ::1, localhost"
             )
         return settings
 

@@ -2,5 +2,6 @@
 
 from service.access.credentials import Credentials, DamagedSecret
 from service.access.origin import refused_origin
+from service.access.people import DamagedTokens, People, Person
 
-__all__ = ["Credentials", "DamagedSecret", "refused_origin"]
+__all__ = ["Credentials", "DamagedSecret", "DamagedTokens", "People", "Person", "refused_origin"]

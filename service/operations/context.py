@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from service.kubernetes.site import Cluster
 from service.launchers.base import Launcher
 from service.operations.changes import Changes
 from service.storage import Store
@@ -26,3 +27,5 @@ class Context:
     clock: Callable[[], datetime] = utc_now
     teachers: Mapping[str, str] = field(default_factory=dict)
     """Folders of teachers by name."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """For which manifests are rendered."""

@@ -15,7 +15,10 @@ from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
 from vishwamai.contract.states import JobState
 
-SITE: dict[str, SiteDefaults] = {"local": SiteDefaults(platform="cpu")}
+SITE: dict[str, SiteDefaults] = {
+    "local": SiteDefaults(platform="cpu"),
+    "kubernetes": SiteDefaults(platform="tpu"),
+}
 """What each launcher adds to a config."""
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _JOB_ID = re.compile(f"j[{_DIGITS}]{{17}}")
@@ -31,7 +34,7 @@ class BlockedLaunch(Exception):
 
 def validate(context: Context, body: bytes) -> ResolvedJob:
     """What this config would run as. Raises InvalidConfig with every reason at once."""
-    return _resolved(context, parse_json(body))
+    return resolved_on(context, parse_json(body), context.launcher.name)
 
 
 def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
@@ -40,7 +43,7 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
     Raises InvalidConfig, BlockedLaunch, and KeyReused when the key belongs to another config.
     """
     document = parse_json(body)
-    resolved = _resolved(context, document)
+    resolved = resolved_on(context, document, context.launcher.name)
     if resolved.blockers:
         raise BlockedLaunch(resolved.blockers)
     now = context.clock()
@@ -60,8 +63,9 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
     return stored, stored != made
 
 
-def _resolved(context: Context, document: Any) -> ResolvedJob:
-    config, site = check_config(document), SITE[context.launcher.name]
+def resolved_on(context: Context, document: Any, launcher: str) -> ResolvedJob:
+    """The job that a config becomes where this launcher runs it. Raises InvalidConfig."""
+    config, site = check_config(document), SITE[launcher]
     teachers = dict(context.teachers)
     if config.distillation is not None:
         name = config.distillation.teacher_model

@@ -1,5 +1,6 @@
 """HTTP: each route turns a request into one operation and its result into an answer."""
 
-from service.routes import catalogue, generation, health, jobs, reports, watching
+from service.routes import catalogue, generation, health, jobs, manifests, reports, watching
 
-ROUTERS = (jobs.router, generation.router, watching.router, reports.router, catalogue.router, health.router)
+_GROUPS = (jobs, generation, watching, manifests, reports, catalogue, health)
+ROUTERS = tuple(group.router for group in _GROUPS)

@@ -25,7 +25,7 @@ def _written_out(value: object) -> object:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
-_CONFIG_BODY = {
+CONFIG_BODY = {
     "required": True,
     "description": "A training config; GET /config-schema has its schema. All sections and fields are optional.",
     "content": {"application/json": {"schema": {"type": "object"}}},
@@ -82,7 +82,7 @@ class CancelParameters(Parameters):
         200: {"model": Validation, "description": "With validate_only: the config is valid."},
         **documented(409, 413, 422, 503),
     },
-    openapi_extra={"requestBody": _CONFIG_BODY},
+    openapi_extra={"requestBody": CONFIG_BODY},
 )
 def submit_job(
     context: ContextOf,

@@ -185,3 +185,17 @@ def test_the_body_is_kept_verbatim():
     client, _ = client_of(handler)
     client.version()
     assert client.last_body == text
+
+
+def test_a_token_says_who_calls():
+    seen = []
+
+    def answer(request):
+        seen.append(request.headers.get("Authorization"))
+        return httpx2.Response(200, json={})
+
+    for token in ("vw_secret", None):
+        connection = Connection("http://plane", token=token, transport=httpx2.MockTransport(answer))
+        connection.send("GET", "/version")
+        connection.close()
+    assert seen == ["Bearer vw_secret", None]

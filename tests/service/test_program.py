@@ -79,7 +79,7 @@ def test_a_second_service_on_the_same_data(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"HOST": "0.0.0.0"}, "authentication"),
+        ({"HOST": "0.0.0.0"}, "VISHWAMAI_TOKENS_FILE"),
         ({"DATABASE_URL": "sqlite:////nowhere/x.sqlite3"}, "nowhere"),
         ({"DATA_DIR": "/proc/nothing"}, "VISHWAMAI_DATA_DIR"),
     ],

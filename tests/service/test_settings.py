@@ -17,6 +17,8 @@ def test_every_setting_can_be_given():
         "VISHWAMAI_DATA_DIR": "/data",
         "VISHWAMAI_HOST": "::1",
         "VISHWAMAI_PORT": "0",
+        "VISHWAMAI_TOKENS_FILE": "/secret/tokens.yaml",
+        "VISHWAMAI_CLUSTER_FILE": "/etc/cluster.yaml",
         "VISHWAMAI_DATABASE_URL": "sqlite:////elsewhere.db",
         "VISHWAMAI_LAUNCHER": "local",
         "VISHWAMAI_MAX_RUNNING_JOBS": "3",
@@ -29,7 +31,21 @@ def test_every_setting_can_be_given():
         "VISHWAMAI_GENERATION_SECONDS": "600",
     }
     assert Settings.read(given) == Settings(
-        Path("/data"), "::1", 0, "sqlite:////elsewhere.db", "local", 3, 0.25, 2048, 4096, 100, 200, 4, 600.0
+        data_dir=Path("/data"),
+        host="::1",
+        port=0,
+        tokens_file=Path("/secret/tokens.yaml"),
+        cluster_file=Path("/etc/cluster.yaml"),
+        database_url="sqlite:////elsewhere.db",
+        launcher="local",
+        max_running_jobs=3,
+        tick_seconds=0.25,
+        max_body_bytes=2048,
+        max_report_bytes=4096,
+        log_bytes_per_job=100,
+        steps_per_job=200,
+        max_generations=4,
+        generation_seconds=600.0,
     )
     assert Settings.read(given).with_port(7).base_url == "http://[::1]:7"
 
@@ -37,9 +53,9 @@ def test_every_setting_can_be_given():
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("VISHWAMAI_HOST", "0.0.0.0", "authentication"),
-        ("VISHWAMAI_HOST", "192.168.1.5", "authentication"),
-        ("VISHWAMAI_HOST", "example.org", "authentication"),
+        ("VISHWAMAI_HOST", "0.0.0.0", "VISHWAMAI_TOKENS_FILE"),
+        ("VISHWAMAI_HOST", "192.168.1.5", "VISHWAMAI_TOKENS_FILE"),
+        ("VISHWAMAI_HOST", "example.org", "VISHWAMAI_TOKENS_FILE"),
         ("VISHWAMAI_PORT", "65536", "65535"),
         ("VISHWAMAI_PORT", "http", "whole number"),
         ("VISHWAMAI_LAUNCHER", "kubernetes", "local"),

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from vishwamai.cli.failures import stop
-from vishwamai.cli.options import FormatOption, JobArgument, ServerOption
+from vishwamai.cli.options import FormatOption, JobArgument, ServerOption, connected
 from vishwamai.cli.output import Format, Output
 from vishwamai.cli.text import clean
-from vishwamai.client import DEFAULT_SERVER, Client
+from vishwamai.client import DEFAULT_SERVER
 from vishwamai.contract.generation import GenerateRequest
 
 app = typer.Typer()
@@ -60,7 +60,7 @@ def generate(
     except ValidationError as error:
         wrong = (f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors())
         raise stop(to.err, "\n".join(wrong)) from error
-    with Client(server) as client:
+    with connected(server) as client:
         answer = client.generate(job, request)
         if to.json:
             to.body(client.last_body)

@@ -9,7 +9,7 @@ from vishwamai.cli import render
 from vishwamai.cli.configs import config_in
 from vishwamai.cli.exits import ExitCode, code_after
 from vishwamai.cli.failures import report
-from vishwamai.cli.options import FileArgument, FormatOption, JobArgument, ServerOption, SetOption
+from vishwamai.cli.options import FileArgument, FormatOption, JobArgument, ServerOption, SetOption, connected
 from vishwamai.cli.output import Format, Output
 from vishwamai.cli.text import clean
 from vishwamai.cli.watch import follow, view_on
@@ -38,7 +38,7 @@ def submit(
     """Start a job from a config; show what was decided and why."""
     to = Output.of(output)
     document = config_in(to, file, settings, name)
-    with Client(server) as client:
+    with connected(server) as client:
         try:
             answer = client.validate(document.value) if dry_run else client.submit(document.value, idempotency_key=key)
         except InvalidRequest as error:
@@ -68,7 +68,7 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         page = client.list(state=state, label=label, name=name, text=text, limit=limit, cursor=cursor)
         if to.json:
             to.body(client.last_body)
@@ -84,7 +84,7 @@ def list_jobs(
 def get(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format.TABLE) -> None:
     """Show one job."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         one = client.get(job)
         if to.json:
             to.body(client.last_body)
@@ -96,7 +96,7 @@ def get(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: FormatO
 def watch(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format.TABLE) -> None:
     """Follow a job to its end. Interrupting stops the watching, not the job."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         client.get(job)
         raise _watch(to, client, job, history=HISTORY)
 
@@ -110,7 +110,7 @@ def cancel(
 ) -> None:
     """Stop a job, after a checkpoint unless told otherwise."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         _show_change(to, client, client.cancel(job, save=not no_save))
 
 
@@ -126,7 +126,7 @@ def retry(
 ) -> None:
     """Start an ended job again from a checkpoint, under the same id."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         again = client.retry(job, from_step=from_step)
         if not watch:
             _show_change(to, client, again)

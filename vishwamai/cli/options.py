@@ -1,10 +1,12 @@
-"""Options that many commands share. VISHWAMAI_SERVER is read here and nowhere else."""
+"""Options that many commands share. VISHWAMAI_SERVER and VISHWAMAI_TOKEN are read here and nowhere else."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from vishwamai.cli.output import Format
+from vishwamai.client import Client
 
 ServerOption = Annotated[
     str,
@@ -30,3 +32,8 @@ SetOption = Annotated[
     ),
 ]
 """Give it `[]` as default."""
+
+
+def connected(server: str) -> Client:
+    """A client of this control plane that says who calls: by VISHWAMAI_TOKEN, so that no token is on a command line."""
+    return Client(server, token=os.environ.get("VISHWAMAI_TOKEN") or None)

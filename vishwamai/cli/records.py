@@ -7,11 +7,11 @@ from rich.text import Text
 
 from vishwamai.cli import render
 from vishwamai.cli.exits import ExitCode
-from vishwamai.cli.options import FormatOption, JobArgument, ServerOption
+from vishwamai.cli.options import FormatOption, JobArgument, ServerOption, connected
 from vishwamai.cli.output import Format, Output
 from vishwamai.cli.text import clean
 from vishwamai.cli.watch import event_line
-from vishwamai.client import DEFAULT_SERVER, Client
+from vishwamai.client import DEFAULT_SERVER
 
 app = typer.Typer()
 LEVEL_STYLES = {"warning": "yellow", "error": "bold red", "debug": "dim"}
@@ -33,7 +33,7 @@ def logs(
 ) -> None:
     """Print what the trainer wrote; with -o json one object a line."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         if follow:
             client.get(job)  # Following outlasts an outage; an address where nobody answers is said at once.
         lines = client.logs(job, follow=follow, tail=tail, attempt=attempt, process=process, search=search)
@@ -58,7 +58,7 @@ def events(
 ) -> None:
     """Print what happened to a job; with -o json one object a line."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         if follow:
             client.get(job)
         happened = client.events(job) if follow else client.past_events(job)
@@ -83,7 +83,7 @@ def metrics(
 ) -> None:
     """Show a job's measurements: a summary of each series, or all points with --csv or -o json."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         if csv:
             to.body(client.metrics_csv(job, names=names, max_points=max_points))
             return
@@ -104,7 +104,7 @@ def metrics(
 def checkpoints(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format.TABLE) -> None:
     """List a job's committed checkpoints, newest first."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         kept = client.checkpoints(job).checkpoints
         if to.json:
             to.body(client.last_body)
@@ -118,7 +118,7 @@ def checkpoints(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output:
 def attempts(job: JobArgument, server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format.TABLE) -> None:
     """List a job's attempts, oldest first."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         lives = client.attempts(job).attempts
         if to.json:
             to.body(client.last_body)

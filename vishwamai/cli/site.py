@@ -10,10 +10,10 @@ import typer
 import vishwamai
 from vishwamai.cli import plane, render
 from vishwamai.cli.failures import stop
-from vishwamai.cli.options import FormatOption, ServerOption
+from vishwamai.cli.options import FormatOption, ServerOption, connected
 from vishwamai.cli.output import Format, Output, console
 from vishwamai.cli.text import clean
-from vishwamai.client import DEFAULT_SERVER, Client, ClientError
+from vishwamai.client import DEFAULT_SERVER, ClientError
 from vishwamai.contract.api import Version
 
 app = typer.Typer()
@@ -44,7 +44,7 @@ def serve(
 def accelerators(server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format.TABLE) -> None:
     """List the accelerators a config may name."""
     to = Output.of(output)
-    with Client(server) as client:
+    with connected(server) as client:
         catalogue = client.accelerators()
         if to.json:
             to.body(client.last_body)
@@ -57,7 +57,7 @@ def version(server: ServerOption = DEFAULT_SERVER, output: FormatOption = Format
     """Show the versions of this command and of the control plane, if one answers."""
     to = Output.of(output)
     there: Version | None = None
-    with Client(server) as client:
+    with connected(server) as client:
         try:
             there = client.version()
         except ClientError as error:

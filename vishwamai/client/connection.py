@@ -29,13 +29,15 @@ Query = Mapping[str, Any]
 class Connection:
     """A control plane's address with the patience to reach it.
 
-    `attempts` tries are made of each call; pauses between them double from `first_pause` seconds, with jitter.
+    `token` says who calls, where the control plane asks for one. `attempts` tries are made of each call; pauses between
+    them double from `first_pause` seconds, with jitter.
     """
 
     def __init__(
         self,
         server: str,
         *,
+        token: str | None = None,
         timeout: float = 30.0,
         attempts: int = 4,
         first_pause: float = 0.2,
@@ -48,7 +50,10 @@ class Connection:
         self._first_pause = first_pause
         self._sleep = sleep
         self._http = httpx2.Client(
-            base_url=self.server, timeout=timeout, transport=transport, headers={"Accept": "application/json"}
+            base_url=self.server,
+            timeout=timeout,
+            transport=transport,
+            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
         )
 
     def close(self) -> None:

@@ -46,13 +46,17 @@ class Client:
             for event in client.events(job.id):
                 print(event.message)
 
+    `token` is what the control plane's operator gave you; one on your own machine asks for none.
+
     Every method raises Unreachable when nothing answers, and an ApiError (NotFound, InvalidRequest, Conflict,
     ServerFault) with the problem document when the answer is an error. Calls are repeated with back-off while the
     way is down, which is safe for each of them.
     """
 
-    def __init__(self, server: str = DEFAULT_SERVER, *, connection: Connection | None = None) -> None:
-        self._connection = connection or Connection(server)
+    def __init__(
+        self, server: str = DEFAULT_SERVER, *, token: str | None = None, connection: Connection | None = None
+    ) -> None:
+        self._connection = connection or Connection(server, token=token)
         self.last_body = ""
         """The newest answer exactly as it came, for those who pass it on."""
 
@@ -79,6 +83,14 @@ class Client:
     def validate(self, config: Mapping[str, Any]) -> Validation:
         """What `submit` would start: the resolved job with its decisions and warnings. Nothing is stored."""
         return self._read(Validation, "POST", "/jobs", document=dict(config), query={"validate_only": True})
+
+    def render(self, config: Mapping[str, Any]) -> str:
+        """The manifests that a config becomes on the service's cluster, as YAML. Nothing is created."""
+        return self._send("POST", "/manifests", document=dict(config)).text
+
+    def manifest(self, job_id: str) -> str:
+        """The manifests that a job becomes on the service's cluster, as YAML."""
+        return self._send("GET", _path(job_id, "/manifest")).text
 
     def list(
         self,

@@ -6,6 +6,7 @@ Each rule yields what it finds; `contradictions` runs them all.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vishwamai.contract.accelerators import generations
 from vishwamai.contract.config import TrainingConfig
 from vishwamai.contract.families import FAMILIES
 from vishwamai.contract.field_errors import in_quotes
@@ -17,6 +18,7 @@ from vishwamai.contract.strict_json import pointer_to
 
 BYTE_TOKENS = 258
 """Ids of the byte tokenizer: 256 bytes and two special tokens."""
+_WITHOUT_FLEX_START = ("v3", "v4")
 _SCALING = "model.rope_scaling"
 
 
@@ -262,6 +264,19 @@ def student_layers(asked: Asked) -> Iterator[Contradiction]:
         yield _clash(asked, names, message, f"pairs [student, teacher] with a student layer of 1 to {layers}")
 
 
+def capacity(asked: Asked) -> Iterator[Contradiction]:
+    """Nodes come from one kind of capacity."""
+    kinds = [name for name in ("tpu.spot", "tpu.flex_start", "tpu.reservation") if asked.get(name)]
+    if len(kinds) > 1:
+        message = f"{' and '.join(kinds)} are different capacities, and a job runs on one"
+        yield _clash(asked, tuple(kinds), message, hint=f"keep {kinds[0]} or {kinds[1]}")
+    if asked.get("tpu.flex_start") and (name := asked.get("tpu.accelerator")):
+        generation = next((g.name for g in generations() if g.answers_to(name)), None)
+        if generation in _WITHOUT_FLEX_START:
+            message = f"tpu.flex_start is true, and GKE lends no {generation} that way"
+            yield _clash(asked, ("tpu.flex_start", "tpu.accelerator"), message, "v5e, v5p, v6e or tpu7x, or spot")
+
+
 def hardware(asked: Asked) -> Iterator[Contradiction]:
     """Accelerator, topology, cores, slices and mesh describe one machine."""
     placement = place(asked, axis_limits(asked))
@@ -286,5 +301,6 @@ RULES: tuple[Rule, ...] = (
     student_layers,
     model_axis,
     sequence_axis,
+    capacity,
     hardware,
 )

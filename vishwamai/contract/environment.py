@@ -14,6 +14,12 @@ METRICS_PORT = "VISHWAMAI_METRICS_PORT"
 COORDINATOR = "VISHWAMAI_COORDINATOR"
 PROCESSES = "VISHWAMAI_PROCESSES"
 PROCESS = "VISHWAMAI_PROCESS"
+RESTARTS = "VISHWAMAI_RESTARTS"
+"""Restarts since the attempt that ATTEMPT says; a JobSet counts them in a label."""
+SLICE = "VISHWAMAI_SLICE"
+HOST = "VISHWAMAI_HOST"
+HOSTS_PER_SLICE = "VISHWAMAI_HOSTS_PER_SLICE"
+"""Instead of PROCESS, where slice and host within it are known apart: PROCESS = SLICE x HOSTS_PER_SLICE + HOST."""
 TEACHERS = "VISHWAMAI_TEACHERS"
 """Where teachers are that configs name: gemma-7b=/models/gemma-7b,..."""
 
@@ -45,7 +51,7 @@ class TrainerEnvironment:
                 raise ValueError(f"{name} is not set: launchers set it; to train by hand use --config and --output")
         token = environ.get(REPORTS_TOKEN_FILE)
         port = _number(environ, METRICS_PORT)
-        processes, process = _number(environ, PROCESSES) or 1, _number(environ, PROCESS) or 0
+        processes, process = _number(environ, PROCESSES) or 1, _process(environ)
         if process >= processes:
             raise ValueError(f"{PROCESS} is {process}, and {PROCESSES} is {processes}: they are numbered from 0")
         if processes > 1 and not environ.get(COORDINATOR):
@@ -54,7 +60,7 @@ class TrainerEnvironment:
             resolved=Path(environ[RESOLVED]),
             output=Path(environ[OUTPUT]),
             job_id=environ.get(JOB_ID),
-            attempt=_number(environ, ATTEMPT) or 1,
+            attempt=(_number(environ, ATTEMPT) or 1) + (_number(environ, RESTARTS) or 0),
             reports_url=environ.get(REPORTS_URL),
             reports_token_file=Path(token) if token else None,
             metrics_port=port,
@@ -89,6 +95,13 @@ def read_teachers(environ: Mapping[str, str]) -> dict[str, str]:
             raise ValueError(f"{TEACHERS}: {entry!r} is not NAME=FOLDER, or names one twice; commas separate several")
         found[name] = folder
     return found
+
+
+def _process(environ: Mapping[str, str]) -> int:
+    within_slice = _number(environ, HOST)
+    if within_slice is None:
+        return _number(environ, PROCESS) or 0
+    return (_number(environ, SLICE) or 0) * (_number(environ, HOSTS_PER_SLICE) or 1) + within_slice
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

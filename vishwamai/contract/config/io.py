@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from vishwamai.contract.base import Section
+from vishwamai.contract.config.tpu import GKE_NAME
 
 Location = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
@@ -105,4 +106,10 @@ class RunSection(Section):
     tags: list[Tag] = Field([], max_length=64, description="Words to filter by.")
     notes: str = Field("", max_length=65_536, description="Free text.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seeds initialization, data order and dropout.")
+    queue: str | None = Field(
+        None, pattern=GKE_NAME, max_length=63, description="Kueue's LocalQueue in which the job waits for its quota."
+    )
+    priority_class: str | None = Field(
+        None, pattern=GKE_NAME, max_length=63, description="PriorityClass of the job's pods."
+    )
     max_restarts: int = Field(3, ge=0, le=1000, description="Restarts after faults; preemptions are not counted.")

@@ -9,6 +9,10 @@ from vishwamai.contract.base import Section
 DeviceStrategy = Literal["data_parallel", "fsdp", "model_parallel", "sequence_parallel"]
 
 
+GKE_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+"""A name of one DNS label, as Kubernetes and Compute Engine want it."""
+
+
 class MeshSection(Section):
     """Devices along each mesh axis; they multiply to the JAX devices. An axis not given is chosen by resolution."""
 
@@ -46,6 +50,15 @@ class TpuSection(Section):
     )
     num_slices: int = Field(1, ge=1, le=4096, description="Identical slices joined over the data-centre network.")
     spot: bool = Field(False, description="Use spot capacity, which may be taken back at any time.")
+    flex_start: bool = Field(
+        False, description="Wait for capacity that is lent for at most seven days (GKE flex-start); not on v3 and v4."
+    )
+    reservation: str | None = Field(
+        None, pattern=GKE_NAME, max_length=63, description="Use the capacity of this Compute Engine reservation."
+    )
+    compute_class: str | None = Field(
+        None, pattern=GKE_NAME, max_length=63, description="GKE ComputeClass that provides the nodes."
+    )
     device_strategy: DeviceStrategy = Field(
         "data_parallel", description="What the devices are for where mesh_shape does not say."
     )

@@ -156,8 +156,9 @@ def _rehearsal(draft: Draft, placement: Placement, platform: Platform) -> None:
     else:
         why = f"this site trains on GPUs: {_count(devices, 'device')} stand in for the {name} slice"
     draft.explain("hardware.platform", platform, why + ", with the same mesh and the same mathematics")
-    if draft.asked.get("tpu.spot"):
-        draft.explain("tpu.spot", True, "not used: nothing is bought for a local run")
+    for name in ("tpu.spot", "tpu.flex_start", "tpu.reservation", "tpu.compute_class", "run.queue"):
+        if asked := draft.asked.get(name):
+            draft.explain(name, asked, "not used: nothing is bought for a local run")
 
 
 def _devices(chosen: Slice) -> str:
