@@ -3,13 +3,62 @@
 from pathlib import Path
 
 from jax.sharding import Mesh
+from pydantic import ValidationError
 
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import Checkpoints, place_of
 from trainer.errors import UserError
 from trainer.model import Params
 from trainer.step import abstract_state
 from vishwamai.contract.config import CheckpointSection
-from vishwamai.contract.resolved import ResolvedJob
+from vishwamai.contract.load import check_config
+from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.resolve import resolve
+from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
+
+
+def find_run(source: str) -> tuple[ResolvedJob, Path, int | None] | None:
+    """The run of which `source` is the output folder, the place of its checkpoints, or one checkpoint.
+
+    Gives its job, its output folder, and the step if one is named; None when it is no run's. A checkpoint whose run's
+    folder is elsewhere says itself what it is of.
+
+    Raises UserError when the run's resolved.json cannot be used.
+    """
+    place = place_of(source)
+    step = int(place.name) if place.name.isdecimal() and (place / "extra").exists() else None
+    outputs = [place, place.parent] if step is None else [place.parent.parent]
+    for output in outputs:
+        if (resolved := output / "resolved.json").exists():
+            try:
+                return ResolvedJob.model_validate_json(resolved.read_bytes()), Path(output), step
+            except ValidationError as error:
+                raise UserError(
+                    f"{str(resolved)!r} is not the resolved job of a launcher or a run: {error}"
+                ) from error
+    directory = place if step is None else place.parent
+    return _from_a_checkpoint(str(directory), step)
+
+
+def _from_a_checkpoint(directory: str, step: int | None) -> tuple[ResolvedJob, Path, int | None] | None:
+    if not place_of(directory).exists():
+        return None
+    checkpoints = Checkpoints(directory, CheckpointSection(), lambda _: None, read_only=True)
+    try:
+        steps = checkpoints.committed_steps()
+        if not steps:
+            return None
+        config = checkpoints.extra(steps[-1] if step is None else step).get("config")
+    finally:
+        checkpoints.close()
+    if config is None:
+        raise UserError(f"the checkpoints in {directory!r} are of a release that kept no config: name the run's folder")
+    try:
+        job = resolve(check_config(config), SiteDefaults(platform="cpu"))
+    except InvalidConfig as error:
+        raise UserError(f"the config kept with the checkpoints in {directory!r} is none of this release: {error}") from error
+    checkpoint = job.effective.checkpoint.model_copy(update={"directory": directory})
+    effective = job.effective.model_copy(update={"checkpoint": checkpoint})
+    return job.model_copy(update={"effective": effective}), Path(), step
 
 
 def checkpoint_folder(job: ResolvedJob, output: Path) -> str:

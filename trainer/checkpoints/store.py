@@ -159,9 +159,8 @@ class Checkpoints:
         step = self._intact_step()
         if step is None:
             return None
-        path = self._shelf.path(step)
-        saved = {name: shape for name, shape in self._shapes(path).items() if name.partition(".")[0] in abstract}
-        self._compare(path, saved, shapes(abstract))
+        path, wanted = self._shelf.path(step), shapes(abstract)
+        self._compare(path, {name: shape for name, shape in self._shapes(path).items() if name in wanted}, wanted)
         return self._reading(path, lambda: self._items.read_part(path, abstract)), step
 
     def extra(self, step: int) -> dict[str, Any]:
