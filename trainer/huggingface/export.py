@@ -17,7 +17,6 @@ from trainer.huggingface.load import Source, fill, names_in, weight_at
 from trainer.huggingface.names import Tensor, tensors
 from trainer.huggingface.start import differences
 from trainer.huggingface.tensor_folder import DTYPES, Pending, TensorFolder, write_folder, write_json
-from trainer.huggingface.tokenizer import NAME, write_tokenizer
 from trainer.huggingface.write import exportable, write_config
 from vishwamai.contract.config import ModelSection, TrainingConfig
 
@@ -76,7 +75,9 @@ def export_checkpoint(
             write_json(folder / "config.json", config)
         if source is not None:
             _pass_on(source.folder, folder)
-        if run is not None and not (folder / NAME).exists():
+        if run is not None and not (folder / "tokenizer.json").exists():
+            from trainer.huggingface.tokenizer import write_tokenizer  # brings jax, whose devices are chosen by now
+
             write_tokenizer(run, folder)
     except OSError as error:
         raise folder_problem(folder, error) from error
