@@ -17,6 +17,7 @@ PROGRAMS = (
     "distillation",
     "precision",
     "twins",
+    "checkpoints",
 )
 
 

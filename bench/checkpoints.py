@@ -45,7 +45,7 @@ def main() -> None:
         committed: list[CheckpointEvent] = []
         checkpoints = Checkpoints(Path(folder), CheckpointSection(keep_last=1), committed.append)
         for turn in range(ROUNDS + 1):
-            quiet = []
+            quiet: list[float] = []
             for seconds in (quiet, []):
                 if seconds is not quiet:
                     began = time.perf_counter()

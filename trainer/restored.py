@@ -32,9 +32,7 @@ def find_run(source: str) -> tuple[ResolvedJob, Path, int | None] | None:
             try:
                 return ResolvedJob.model_validate_json(resolved.read_bytes()), Path(output), step
             except ValidationError as error:
-                raise UserError(
-                    f"{str(resolved)!r} is not the resolved job of a launcher or a run: {error}"
-                ) from error
+                raise UserError(f"{str(resolved)!r} is not the resolved job of a launcher or a run: {error}") from error
     directory = place if step is None else place.parent
     return _from_a_checkpoint(str(directory), step)
 
@@ -51,11 +49,12 @@ def _from_a_checkpoint(directory: str, step: int | None) -> tuple[ResolvedJob, P
     finally:
         checkpoints.close()
     if config is None:
-        raise UserError(f"the checkpoints in {directory!r} are of a release that kept no config: name the run's folder")
+        raise UserError(f"the checkpoints in {directory!r} have no config beside them: name the run's folder")
     try:
         job = resolve(check_config(config), SiteDefaults(platform="cpu"))
     except InvalidConfig as error:
-        raise UserError(f"the config kept with the checkpoints in {directory!r} is none of this release: {error}") from error
+        where = f"the config kept with the checkpoints in {directory!r}"
+        raise UserError(f"{where} is none of this release: {error}") from error
     checkpoint = job.effective.checkpoint.model_copy(update={"directory": directory})
     effective = job.effective.model_copy(update={"checkpoint": checkpoint})
     return job.model_copy(update={"effective": effective}), Path(), step
@@ -69,7 +68,7 @@ def checkpoint_folder(job: ResolvedJob, output: Path) -> str:
 def params_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> tuple[Params, int]:
     """What the run in `output` trained, of one committed checkpoint or the newest, on the mesh; and its step.
 
-    The optimizer's arrays are not read, and nothing there is changed. Raises UserError when there is no such checkpoint.
+    The optimizer's arrays are not read, and nothing there is changed. Raises UserError when there is none such.
     """
     folder = checkpoint_folder(job, output)
     settings = CheckpointSection(restore="newest" if step is None else step)

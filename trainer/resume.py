@@ -25,6 +25,7 @@ def kept(job: ResolvedJob, step: int, fingerprints: Mapping[str, str], metrics: 
 
     Args:
       job: as it runs.
+      step: optimizer steps done.
       fingerprints: of tokenizer, corpus and teacher.
       metrics: `loss` in nats per token of the newest logged step, and `evaluation` with its `step` and `losses` by set.
     """
@@ -56,7 +57,7 @@ def checker(job: ResolvedJob, fingerprints: Mapping[str, str]) -> Callable[[dict
         before, now = extra.get("position", {}).get("sequences_per_step"), job.batch.sequences_per_step
         if before not in (None, now):
             _LOG.warning(
-                "a step had %d sequences up to step %d and has %d from here on: some windows are seen again or left out",
+                "a step had %d sequences up to step %d, and has %d now: some windows are seen again or left out",
                 before,
                 step,
                 now,

@@ -1,6 +1,6 @@
 """A job's checkpoint as a Hugging Face folder: `python -m trainer export` as a process of this machine.
 
-    DATA_DIR/jobs/ID/exports/STEP-DTYPE/     whole, or absent: it is written under another name and renamed
+DATA_DIR/jobs/ID/exports/STEP-DTYPE/     whole, or absent: it is written under another name and renamed
 """
 
 import shutil

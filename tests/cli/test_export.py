@@ -1,7 +1,7 @@
 import pytest
 
-from vishwamai.contract.api import Checkpoint, CheckpointList
 from tests.client.bodies import START
+from vishwamai.contract.api import Checkpoint, CheckpointList
 from vishwamai.contract.export import ExportAnswer, ExportedFile
 
 FILES = [ExportedFile(name="config.json", size_bytes=2), ExportedFile(name="model.safetensors", size_bytes=5)]
@@ -21,9 +21,7 @@ def test_the_newest_is_exported_and_fetched(plane, run, tmp_path):
         "model.safetensors": "01234",
     }
     assert there.bodies(LINE) == [{"dtype": "bfloat16"}]
-    assert [query for query in there.queries("GET /jobs/j1/checkpoints/20/export/config.json")] == [
-        {"dtype": ["bfloat16"]}
-    ]
+    assert there.queries("GET /jobs/j1/checkpoints/20/export/config.json") == [{"dtype": ["bfloat16"]}]
     assert "checkpoint of step 20 as bfloat16" in result.stderr
 
 

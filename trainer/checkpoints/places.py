@@ -1,7 +1,7 @@
 """Where checkpoints may be: a folder, or an address of Google Cloud Storage (gs://bucket/path).
 
-An object store has neither folders nor renames. What has one of its names is a folder here; a rename copies every object
-within the store and is not atomic, so that nothing may depend on it: the commit marker alone decides.
+An object store has neither folders nor renames. What has objects below its name is a folder here; a rename copies each
+of them within the store and is not atomic, so that nothing may depend on it: the commit marker alone decides.
 """
 
 import os

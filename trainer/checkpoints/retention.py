@@ -14,6 +14,7 @@ def surplus(committed: Sequence[int], settings: CheckpointSection, losses: Mappi
 
     Args:
       committed: steps, ascending.
+      settings: how many of which.
       losses: evaluation losses of those that have one.
     """
     kept = set(committed[-settings.keep_last :])

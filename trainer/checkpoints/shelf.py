@@ -90,7 +90,10 @@ class Shelf:
             return sum(file.size for file in places.files(self.path(step)).values())
 
     def is_intact(self, step: int) -> bool:
-        """Whether every file is as it was written; a damaged one is set aside. Raises StorageError when it cannot be read."""
+        """Whether every file is as it was written; a damaged checkpoint is set aside.
+
+        Raises StorageError when it cannot be read.
+        """
         path = self.path(step)
         try:
             manifest.verify(path)
@@ -107,7 +110,7 @@ class Shelf:
         self._losses[step] = loss_at(step, extra, self._settings.best_of)
 
     def give_up_surplus(self, newest: int) -> bool:
-        """Deletes what retention does not keep. Nothing while the newest cannot be read back: False, if it is damaged."""
+        """Deletes what retention does not keep, unless the newest is damaged and nothing may go: then gives False."""
         try:
             steps = self.committed_steps()
             leaving = surplus(steps, self._settings, self._ranks(steps))

@@ -152,7 +152,7 @@ class Checkpoints:
         return restored
 
     def read_part(self, abstract: dict[str, Any]) -> tuple[dict[str, Any], int] | None:
-        """Some fields of the state that `restore` would read, such as {"params": ...}, and its step; None: there is none.
+        """Some fields of the state that `restore` would read, such as {"params": ...}, and its step; or None.
 
         Nothing else is read: weights are a third of a state with AdamW's moments. Raises as `restore` does.
         """

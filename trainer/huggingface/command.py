@@ -15,7 +15,10 @@ def export(source: str, folder: Path, *, step: int | None, dtype: str | None, ma
 
     Args:
       source: output folder of a run, its folder of checkpoints (or address), one checkpoint, or a Hugging Face folder.
+      folder: gets the export; a new one.
       step: which of a run's checkpoints; None takes the newest, or the one that is named.
+      dtype: float32 or bfloat16; None leaves an imported checkpoint's formats, and is float32 for a run.
+      max_shard_bytes: larger files are split.
 
     Raises UserError where there is nothing to export, or the folder is in use.
     """

@@ -51,7 +51,7 @@ def byte_level(eos_id: int, pad_id: int) -> tokenizers.Tokenizer:
 
 
 def _characters() -> list[str]:
-    """The character that stands for each byte in byte-level vocabularies: itself where it prints, else one from U+0100."""
+    """What stands for each byte in byte-level vocabularies: its character where that prints, else one from U+0100."""
     printing = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printing else chr(next(others)) for byte in range(256)]

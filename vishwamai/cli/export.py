@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from vishwamai.cli import render
 from vishwamai.cli.failures import stop
 from vishwamai.cli.options import FormatOption, JobArgument, ServerOption, connected
 from vishwamai.cli.output import Format, Output
-from vishwamai.cli.text import clean
+from vishwamai.cli.text import clean, size
 from vishwamai.client import DEFAULT_SERVER
 from vishwamai.contract.export import ExportType
 
@@ -46,6 +45,6 @@ def export(
         to.body(answer.model_dump_json())
         return
     for file in answer.files:
-        to.out.print(Text(f"{clean(file.name)}  {render.size(file.size_bytes)}"))
+        to.out.print(Text(f"{clean(file.name)}  {size(file.size_bytes)}"))
     where = to_folder or f"{clean(answer.folder)} on the server's machine"
     to.note(f"checkpoint of step {answer.step} as {answer.dtype} in {where}")

@@ -98,7 +98,7 @@ class Connection:
         raise AssertionError("attempts must be at least 1")
 
     def download(self, path: str, to: Path, *, query: Query | None = None) -> None:
-        """Writes the body of one answer to a file, which is whole or absent. Raises as `send` does, once, and OSError."""
+        """Writes an answer's body to a file, which is whole or absent. Raises as `send` does, once, and OSError."""
         partial = to.with_name(f".{to.name}.partial")
         try:
             with self._http.stream("GET", path, params=_given(query)) as response:

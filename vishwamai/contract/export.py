@@ -30,4 +30,6 @@ class ExportAnswer(Value):
     step: int
     dtype: ExportType
     folder: str = Field(description="On the machine of the control plane.")
-    files: list[ExportedFile] = Field(description="Weights, config.json and tokenizer; each can be fetched by its name.")
+    files: list[ExportedFile] = Field(
+        description="Weights, config.json and tokenizer; each can be fetched by its name."
+    )

@@ -108,8 +108,7 @@ RULES: tuple[Rule, ...] = (
     _rule(Effect.COURSE, "numbers are rounded otherwise", "tpu", "use_bfloat16"),
     _rule(
         Effect.FREE,
-        "any mesh restores any checkpoint; sums are rounded in another order. Where it changes the sequences of a step, "
-        "that is a warning",
+        "any mesh restores any checkpoint, but for rounding; a warning where a step gets more or fewer sequences",
         "tpu",
         "accelerator tpu_cores tpu_topology num_slices spot device_strategy mesh_shape.data mesh_shape.fsdp "
         "mesh_shape.sequence mesh_shape.model",
@@ -169,7 +168,7 @@ class Change:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """Settings that differ between two effective configs as JSON; those that an older config does not have are equal."""
+    """Settings that differ between two effective configs, as JSON; those that an older one does not have are equal."""
     found = []
     for name, rule in RULE_OF.items():
         path = name.split(".")

@@ -67,5 +67,5 @@ def test_what_fails_leaves_nothing(launcher, tmp_path, step, error, words):
 def test_a_file_that_is_not_there_and_one_that_is_elsewhere(launcher):
     export(launcher, 7)
     for name in ("weights", ".."):
-        with pytest.raises(NoExport, match="there are config.json"):
+        with pytest.raises(NoExport, match=r"there are config\.json"):
             asyncio.run(launcher.exported("job-1", 7, "float32", name))

@@ -49,8 +49,8 @@ def assert_same(found: State, expected: State) -> None:
 class Recorder:
     """Opens checkpoints of one folder, and keeps the events they told."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path | str) -> None:
+        self.directory: Any = directory
         self.events: list[CheckpointEvent] = []
         self._opened: list[Checkpoints] = []
 

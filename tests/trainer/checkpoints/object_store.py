@@ -23,7 +23,7 @@ class ObjectStore:
     def __init__(self) -> None:
         self.server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
         self.server.start()
-        self.address = "http://127.0.0.1:{}".format(self.server._api._httpd.server_address[1])
+        self.address = f"http://127.0.0.1:{self.server._api._httpd.server_address[1]}"
         self._storage = self.server._storage
         self._refused: tuple[HTTPStatus, str] | None = None
         self._handle = emulator.Router.handle

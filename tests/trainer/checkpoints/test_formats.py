@@ -12,6 +12,7 @@ from trainer.mesh import make_mesh
 from trainer.restored import params_at
 from trainer.resume import checker
 from trainer.step import abstract_state, make_train_step, put_batch
+from vishwamai.contract.reports import CheckpointEvent
 from vishwamai.contract.resolved import ResolvedJob
 
 DATA = Path(__file__).parent / "data"
@@ -27,11 +28,12 @@ def run(request, tmp_path):
 def test_training_goes_on_as_it_did_then(run):
     output, job = run
     mesh = make_mesh(job)
-    events = []
+    events: list[CheckpointEvent] = []
     checkpoints = Checkpoints(output / "checkpoints", job.effective.checkpoint, events.append)
     check = checker(job, {"tokenizer_fingerprint": "t", "corpus_fingerprint": "c"})
     restored = checkpoints.restore(abstract_state(job, mesh), check)
     checkpoints.close()
+    assert restored is not None
     assert [(event.action, event.step) for event in events] == [("restored", 3)]
     assert restored.extra["tokens"] == 192
     then = np.load(output / "next.npz")

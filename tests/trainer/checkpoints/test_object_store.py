@@ -85,19 +85,17 @@ def test_a_newer_course_is_set_aside(objects):
     assert objects.names() == ["10", "20.superseded"]
 
 
-# One array: of several, Orbax abandons the others with noise on stderr. TensorStore's own requests: gcsfs complains, too.
+# One array: of several, Orbax abandons the others with noise on stderr. TensorStore's requests: gcsfs complains, too.
 ONE_ARRAY = State(make_state(20).params["kernel"], (), ())
 WRITTEN_BY_TENSORSTORE = "20/state/ocdbt"
 
 
 def test_a_store_that_refuses_costs_that_save_alone(objects, object_store):
     checkpoints = objects.save(10)
-    with (
-        object_store.answering(HTTPStatus.FORBIDDEN, WRITTEN_BY_TENSORSTORE),
-        pytest.raises(StorageError, match=r"step 20 could not be saved to 'gs://.*are intact \(10\)"),
-    ):
+    with object_store.answering(HTTPStatus.FORBIDDEN, WRITTEN_BY_TENSORSTORE):
         checkpoints.save(ONE_ARRAY, 20, {})
-        checkpoints.wait()
+        with pytest.raises(StorageError, match=r"step 20 could not be saved to 'gs://.*are intact \(10\)"):
+            checkpoints.wait()
     checkpoints.save(make_state(30), 30, {})
     checkpoints.wait()
     assert objects.told() == [("failed", 20), ("committed", 30)]
@@ -121,5 +119,5 @@ def test_a_store_that_takes_too_long_costs_that_save_alone(objects, object_store
 
 
 def test_a_bucket_that_is_not_there(object_store):
-    with pytest.raises(UserError, match="cannot be written to 'gs://elsewhere/run'.*name a bucket that is there"):
+    with pytest.raises(UserError, match=r"cannot be written to 'gs://elsewhere/run'.*name a bucket that is there"):
         Recorder("gs://elsewhere/run").open()

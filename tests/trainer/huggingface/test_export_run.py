@@ -70,7 +70,7 @@ def test_arrays_of_the_optimizer_are_not_read(run, tmp_path, monkeypatch):
     """Restoring asks for as many arrays as there are weights."""
     from orbax.checkpoint.type_handlers import ArrayHandler
 
-    asked = []
+    asked: list[str] = []
     deserialize = ArrayHandler.deserialize
 
     async def count(self, infos, args=None):

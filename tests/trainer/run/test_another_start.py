@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -23,11 +24,15 @@ def test_another_tokenizer_or_model_is_refused(uninterrupted, tmp_path):
     shutil.copytree(whole, tmp_path / "copy")
     words = Tokenizer(WordLevel({"[UNK]": 0, "the": 1}, unk_token="[UNK]"))
     words.save(str(tmp_path / "tokenizer.json"))
-    for changed, said in [
+    refusals: list[tuple[dict[str, Any], str]] = [
         ({"data": {"tokenizer": str(tmp_path / "tokenizer.json")}}, r"data\.tokenizer: .*step 12.* \w{64}, .* \w{64},"),
         ({"model": MODEL | {"hidden_dim": 32}}, r"step 12 is of another model.*model\.hidden_dim was 16 and is 32"),
-        ({"sequence": {"eos_token_id": 2}}, r"step 12 .*sequence\.eos_token_id was 1 and is 2 \(tokens get other ids\)"),
-    ]:
+        (
+            {"sequence": {"eos_token_id": 2}},
+            r"step 12 .*sequence\.eos_token_id was 1 and is 2 \(tokens get other ids\)",
+        ),
+    ]
+    for changed, said in refusals:
         observer = Observer()
         assert live(small_job(tmp_path, **changed), tmp_path / "copy", observer) == 2
         assert re.search(said, observer.finished.message), observer.finished.message
@@ -66,9 +71,13 @@ def hold():
 
     def start(folder, *options):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(folder), *options], stdout=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-c", HOLD, str(folder), *options],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
+        assert process.stdout is not None
         assert int(process.stdout.readline()) == process.pid
         return process
 
@@ -76,8 +85,7 @@ def hold():
     for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process.communicate()
 
 
 class TestTwoTrainers:
