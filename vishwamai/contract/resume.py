@@ -146,7 +146,8 @@ RULES: tuple[Rule, ...] = (
         "checkpoint",
         "directory keep_last keep_every keep_best best_of asynchronous init_from restore",
     ),
-    _rule(Effect.FREE, "bookkeeping", "run", "name labels tags notes max_restarts"),
+    _rule(Effect.FREE, "where it runs, not how it trains", "tpu", "reservation flex_start compute_class"),
+    _rule(Effect.FREE, "bookkeeping", "run", "name labels tags notes max_restarts queue priority_class"),
 )
 
 RULE_OF: Mapping[str, Rule] = {name: rule for rule in RULES for name in rule.settings}
