@@ -5,7 +5,9 @@ how much it differs from that of the twin in bfloat16. On a CPU, which has FP8's
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from trainer.data import TrainingData, open_data
@@ -28,18 +30,28 @@ class Trained:
     """Steps."""
 
 
-def twin(steps: int, sequences: int = 16, **optimization: Any) -> ResolvedJob:
-    """A job of a small model for so many steps of so many sequences, on one CPU device that rehearses a TPU."""
+def twin(
+    steps: int,
+    sequences: int = 16,
+    model: Mapping[str, int] = MappingProxyType({}),
+    learning_rate: float = 4e-3,
+    **optimization: Any,
+) -> ResolvedJob:
+    """A job of a small model for so many steps of so many sequences, on one CPU device that rehearses a TPU.
+
+    `model` is laid over the section's sizes.
+    """
+    sizes = {"hidden_dim": 64, "num_layers": 2, "num_heads": 2, "max_seq_len": 128} | dict(model)
     document = {
-        "model": {"family": "llama", "vocab_size": 258, "hidden_dim": 64, "num_layers": 2, "num_heads": 2}
-        | {"num_kv_heads": 1, "head_dim": 32, "mlp_dim": 192, "max_seq_len": 128, "dropout_rate": 0.0}
-        | {"tie_embeddings": True},
-        "training": {"batch_size": sequences, "grad_accum_steps": 1, "learning_rate": 4e-3, "warmup_steps": 30}
+        "model": {"family": "llama", "vocab_size": 258, "num_kv_heads": 1, "head_dim": 32, "mlp_dim": 192}
+        | {"dropout_rate": 0.0, "tie_embeddings": True}
+        | sizes,
+        "training": {"batch_size": sequences, "grad_accum_steps": 1, "learning_rate": learning_rate, "warmup_steps": 30}
         | {"max_steps": steps},
         "tpu": {"accelerator": "v5e", "tpu_cores": 1, "tpu_topology": "1x1"},
         "optimization": optimization,
         "memory": {"gradient_checkpointing": False},
-        "sequence": {"max_length": 128},
+        "sequence": {"max_length": sizes["max_seq_len"]},
         "data": {"eval_batches": 16},
         "logging": {"log_every": 1, "eval_every": steps, "save_every": 0},
     }

@@ -23,8 +23,9 @@ from trainer.linear import Multiplied
 from trainer.losses import cross_entropy
 from trainer.mesh import BATCH_AXES, TOKEN_AXES, Sharding, batch_spec
 from trainer.model import Computation, Decoder, Description, Params
+from trainer.precision.weights import eight_bit_specs, in_numbers, is_eight_bit
 from trainer.trained import describe_trained, of_model
-from vishwamai.contract.resolved import LowPrecisionPart, ResolvedJob
+from vishwamai.contract.resolved import EightBit, LowPrecisionPart, ResolvedJob
 
 
 class Sums(NamedTuple):
@@ -116,10 +117,11 @@ def _of_all[Tree](sums: Tree) -> Tree:
 class OneDevice:
     """What one device of the mesh does with its part of weights and tokens."""
 
-    def __init__(self, job: ResolvedJob, mesh: Mesh) -> None:
+    def __init__(self, job: ResolvedJob, mesh: Mesh, kept: EightBit | None = None) -> None:
+        """`kept`: the matrices of layers are in these eight bits, for a model that is only read."""
         self._job = job
         self._description: Description = describe_trained(job)
-        self.specs: Params = self._description.specs(Sharding.of(job, mesh))
+        self.specs: Params = kept_specs(self._description, Sharding.of(job, mesh), kept)
         """How the mesh splits each parameter."""
         self._by_layer = bool(job.execution.weight_axes) and job.execution.weight_gather == "layer"
         # Scales and biases stay float32: they are small, and are used in float32.
@@ -142,7 +144,10 @@ class OneDevice:
         )
 
     def whole(self, params: Params) -> Params:
-        """The weights that this device differentiates by: whole and cast, or its own parts of the layers."""
+        """The weights that this device differentiates by: whole and cast, or its own parts of the layers.
+
+        Those in eight bits stay so until their layer uses them.
+        """
         weights = {
             name: tree
             if name == "blocks" and self._by_layer
@@ -152,7 +157,8 @@ class OneDevice:
         return jax.tree.map(lambda x: own(x, TOKEN_AXES), weights)
 
     def _prepare_layer(self, weights: Params) -> Params:
-        return _made_whole(weights, self._layer_specs, self._dtypes["blocks"]) if self._by_layer else weights
+        whole = _made_whole(weights, self._layer_specs, self._dtypes["blocks"]) if self._by_layer else weights
+        return in_numbers(whole, self._dtypes["blocks"])
 
     def decoder(self, weights: Params) -> Decoder:
         """The model with these weights."""
@@ -212,9 +218,20 @@ def _multiplied(job: ResolvedJob, part: LowPrecisionPart) -> Multiplied:
     return Multiplied(job.precision.products if low else "compute", job.hardware.platform == "cpu")
 
 
+def kept_specs(description: Description, sharding: Sharding, kept: EightBit | None) -> Params:
+    """How the mesh splits a model's parameters, whose layers' matrices may be kept in eight bits."""
+    specs = description.specs(sharding)
+    if kept is None:
+        return specs
+    return specs | {"blocks": eight_bit_specs(specs["blocks"], description.matrices()["blocks"], kept)}
+
+
 def _made_whole(weights: Any, specs: Any, dtypes: Any) -> Any:
-    # Cast first: half the bytes to send.
-    return jax.tree.map(lambda x, spec, dtype: gather_weight(x.astype(dtype), spec), weights, specs, dtypes)
+    def whole(x: Any, spec: Any, dtype: jnp.dtype) -> Any:
+        # What travels is as small as can be: eight bits as they are, all else in the type it is used in.
+        return jax.tree.map(gather_weight, x if is_eight_bit(x) else x.astype(dtype), spec)
+
+    return jax.tree.map(whole, weights, specs, dtypes, is_leaf=is_eight_bit)
 
 
 def _reduce_rest(x: jax.Array, spec: PartitionSpec) -> jax.Array:

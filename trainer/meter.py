@@ -67,13 +67,14 @@ class Meter:
         event = StepEvent(
             time=now(),
             step=step,
-            loss=float(self._newest.loss),
+            loss=_number(self._newest.loss),
             learning_rate=float(self._newest.learning_rate),
-            grad_norm=float(self._newest.grad_norm),
+            grad_norm=_number(self._newest.grad_norm),
             tokens=self.tokens,
             tokens_per_second=(self.tokens - before) / seconds,
             step_seconds=seconds / self._steps,
             data_wait_seconds=self._data_wait / self._steps,
+            finite=bool(self._newest.finite),
             parts={name: float(x) for name, x in self._newest.parts.items() if math.isfinite(x)} or None,
         )
         self._begin()
@@ -95,3 +96,8 @@ class Meter:
         self._data_wait = 0.0
         self._steps = 0
         self._tokens_before = self.tokens
+
+
+def _number(x: jax.Array) -> float | None:
+    """The scalar, or None for what JSON has no number for."""
+    return float(x) if math.isfinite(x) else None

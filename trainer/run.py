@@ -5,6 +5,7 @@ and on N alone, so a run that was interrupted goes on as if it had not been.
 """
 
 import logging
+import math
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -196,7 +197,7 @@ class Run:
     def _log_if_due(self) -> None:
         if self.step == 1 or self.step == self._max_steps or self.step % self._config.logging.log_every == 0:
             event = self._meter.read(self.step)
-            self._losses["loss"] = event.loss
+            self._losses["loss"] = math.nan if event.loss is None else event.loss
             self._reporter.tell(event)
 
     def _evaluate_if_due(self) -> None:

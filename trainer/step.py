@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from trainer.batch import Batch
-from trainer.distill.lesson import Lesson, teacher_job, temperature_at
+from trainer.distill.lesson import Lesson, temperature_at
 from trainer.gradients import Sums, make_gradients, make_summed_loss
 from trainer.loss_scale import Health, after_step, healthy
 from trainer.mesh import Sharding, batch_sharding, replicated
@@ -171,21 +171,6 @@ def state_shardings(job: ResolvedJob, mesh: Mesh) -> TrainState:
     return TrainState(replicated(mesh), params, opt_state, health)
 
 
-def teacher_shardings(job: ResolvedJob, mesh: Mesh) -> Params:
-    """Where the teacher's parameters live."""
-    return state_shardings(teacher_job(job), mesh).params
-
-
-def abstract_teacher(job: ResolvedJob, mesh: Mesh) -> tuple[Params, ...]:
-    """The step's arguments behind the batch as jax.ShapeDtypeStruct with shardings: none without a teacher."""
-    if job.teacher is None:
-        return ()
-    dtype = jnp.dtype(job.teacher.dtype)
-    shapes = describe_trained(teacher_job(job)).shapes
-    places = teacher_shardings(job, mesh)
-    return (jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, dtype, sharding=at), shapes, places),)
-
-
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """A host's batch laid over the mesh; every process passes the same whole batch and keeps its own part."""
     place = batch_sharding(mesh)
@@ -208,7 +193,6 @@ __all__ = [
     "TrainState",
     "abstract_batch",
     "abstract_state",
-    "abstract_teacher",
     "init_state",
     "make_eval_step",
     "make_train_step",
@@ -216,5 +200,4 @@ __all__ = [
     "seed_keys",
     "state_from_params",
     "state_shardings",
-    "teacher_shardings",
 ]

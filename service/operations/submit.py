@@ -1,13 +1,13 @@
 """From the bytes of a config to a queued job."""
 
 import json
-import re
 import secrets
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 from service.operations.context import Context
+from service.operations.teachers import DIGITS, absent_teacher, known_teachers
 from service.records import JobRecord
 from vishwamai.contract.load import check_config, parse_json
 from vishwamai.contract.problems import Notice
@@ -20,8 +20,6 @@ SITE: dict[str, SiteDefaults] = {
     "kubernetes": SiteDefaults(platform="tpu"),
 }
 """What each launcher adds to a config."""
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-_JOB_ID = re.compile(f"j[{_DIGITS}]{{17}}")
 
 
 class BlockedLaunch(Exception):
@@ -66,19 +64,17 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
 def resolved_on(context: Context, document: Any, launcher: str) -> ResolvedJob:
     """The job that a config becomes where this launcher runs it. Raises InvalidConfig."""
     config, site = check_config(document), SITE[launcher]
-    teachers = dict(context.teachers)
-    if config.distillation is not None:
-        name = config.distillation.teacher_model
-        if name not in teachers and _JOB_ID.fullmatch(name) and context.store.job(name) is not None:
-            teachers[name] = context.launcher.output(name)
-    return resolve(config, site.model_copy(update={"teachers": teachers}))
+    name = None if config.distillation is None else config.distillation.teacher_model
+    resolved = resolve(config, site.model_copy(update={"teachers": known_teachers(context, name)}))
+    absent = absent_teacher(context, name, resolved) if launcher == "local" else []
+    return resolved.model_copy(update={"warnings": absent + resolved.warnings})
 
 
 def job_id(now: datetime) -> str:
     """A new id: 18 characters fit for a DNS label, sorting by time; "j", nine for milliseconds, eight at random."""
     milliseconds = int(now.timestamp() * 1000)
-    time = "".join(_DIGITS[milliseconds >> shift & 31] for shift in range(40, -1, -5))
-    return "j" + time + "".join(secrets.choice(_DIGITS) for _ in range(8))
+    time = "".join(DIGITS[milliseconds >> shift & 31] for shift in range(40, -1, -5))
+    return "j" + time + "".join(secrets.choice(DIGITS) for _ in range(8))
 
 
 def _hash(document: Any) -> str:

@@ -49,7 +49,7 @@ class Lesson:
         assert job.effective.distillation is not None
         self._job, self._section = job, job.effective.distillation
         self._found: Teacher = job.teacher
-        self._teacher = OneDevice(teacher_job(job), mesh)
+        self._teacher = OneDevice(teacher_job(job), mesh, job.teacher.eight_bit)
         self.specs = (self._teacher.specs, PartitionSpec())
         """How the mesh splits what `loss` is taught by: the teacher's parameters and T."""
         self._pairs = [(student, teacher) for student, teacher in job.teacher.layers]

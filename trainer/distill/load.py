@@ -10,11 +10,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from trainer.data.tokenizers import Tokenizer, open_tokenizer
+from trainer.distill.kept import keep_teacher
 from trainer.errors import UserError
 from trainer.huggingface.load import load_params, read_source
 from trainer.model import Params
 from trainer.restored import params_at
-from trainer.step import teacher_shardings
 from trainer.trained import of_model
 from vishwamai.contract.resolved import ResolvedJob, Teacher
 
@@ -27,7 +27,7 @@ _TABLES = ("embedding", "head")
 
 
 def load_teacher(job: ResolvedJob, mesh: Mesh) -> Params:
-    """The parameters of the job's teacher on the mesh, in its number format.
+    """The parameters of the job's teacher on the mesh, in its number formats.
 
     Raises UserError when they cannot be read or are not what the folder says.
     """
@@ -40,8 +40,7 @@ def load_teacher(job: ResolvedJob, mesh: Mesh) -> Params:
         raise UserError(f"distillation.teacher_model: {error}") from error
     words = teacher.model.vocab_size
     params = {name: tree[:words] if name in _TABLES else tree for name, tree in params.items()}
-    dtype = jnp.dtype(teacher.dtype)
-    return jax.tree.map(lambda x, place: jax.device_put(x.astype(dtype), place), params, teacher_shardings(job, mesh))
+    return keep_teacher(job, mesh, params)
 
 
 def _imported(folder: Path, teacher: Teacher) -> Params:
@@ -86,7 +85,12 @@ def _tokenizer_of(job: ResolvedJob, teacher: Teacher) -> Tokenizer | None:
         theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes()).effective
         return open_tokenizer(theirs.data.tokenizer, theirs.sequence)
     path = folder / "tokenizer.json"
-    return open_tokenizer(str(path), job.effective.sequence) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return open_tokenizer(str(path), job.effective.sequence)
+    except UserError as error:
+        raise UserError(f"distillation.teacher_model: {str(error).removeprefix('data.tokenizer: ')}") from error
 
 
 def _alike(ours: Tokenizer, theirs: Tokenizer) -> bool:
@@ -108,7 +112,7 @@ def fingerprint(params: Params) -> str:
 
 
 def _checksum(x: jax.Array) -> jax.Array:
-    bits: Any = jax.lax.bitcast_convert_type(x, jnp.uint16 if x.dtype.itemsize == 2 else jnp.uint32)
+    bits: Any = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis, size in enumerate(x.shape):
         place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)

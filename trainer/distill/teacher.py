@@ -192,11 +192,20 @@ def _check_memory(job: ResolvedJob) -> None:
     alone = estimate(replace(work, teacher=None))
     wider = _larger_mesh(work)
     larger = f"a mesh of {wider} would do" if wider else "no mesh would do by splitting weights alone"
+    if _fits_in_eight_bits(work):
+        larger = f"distillation.teacher_dtype int8 would do, {larger}"
     raise UserError(
         f"{_SETTING}: with its teacher a device needs {in_bytes(need.total)} by the estimate, of which the teacher "
         f"takes {in_bytes(need.teacher)} and the student {in_bytes(alone.total)}, and {job.hardware.accelerator} has "
         f"{in_bytes(need.available)} to use: {larger}, or take a smaller teacher"
     )
+
+
+def _fits_in_eight_bits(work: Work) -> bool:
+    """Whether it is the teacher's number format that is too large."""
+    if work.teacher is None or work.teacher.eight_bit is not None:
+        return False
+    return estimate(replace(work, teacher=work.teacher.model_copy(update={"dtype": "int8"}))).fits
 
 
 def _larger_mesh(work: Work) -> str | None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
+from trainer.distill.kept import abstract_teacher
 from trainer.errors import TrainerError
 from trainer.mesh import make_mesh
 from trainer.plan.topology import slice_devices
-from trainer.step import abstract_batch, abstract_state, abstract_teacher, make_train_step
+from trainer.step import abstract_batch, abstract_state, make_train_step
 from vishwamai.contract.accelerators import Slice
 from vishwamai.contract.plan import PlanMemory
 from vishwamai.contract.resolved import ResolvedJob

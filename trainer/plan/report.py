@@ -19,10 +19,13 @@ from vishwamai.contract.plan import (
     PlanCost,
     PlanMemory,
 )
+from vishwamai.contract.resolution.lowering import lowering
 from vishwamai.contract.resolution.size import layer_matrices
 from vishwamai.contract.resolved import Decision, ResolvedJob
 
 OPERATIONS = 15
+ADVICE = 4
+"""The settings named that would save most, by the estimate."""
 
 
 def plan_of(
@@ -48,7 +51,7 @@ def plan_of(
         fits=costs is not None,
         memory=memory,
         cost=None if costs is None else _cost(job, rates, costs),
-        advice=[] if costs is not None else advice(job),
+        advice=[] if costs is not None else lowering(job)[:ADVICE],
         decisions=list(decisions),
         notes=[] if costs is None else [*_padding(job, rates), *rates.notes, *costs.notes],
         versions={name: version(name) for name in ("jax", "libtpu")},
@@ -67,26 +70,6 @@ def model_flops_per_token(model: ModelSection) -> float:
     windows = [min(model.sliding_window or T, T) if kind == "sliding" else T for kind in model.layer_kinds]
     keys = sum(window * (1 - window / (2 * T)) for window in windows)
     return 6 * weights + 12 * model.num_heads * model.head_dim * keys
-
-
-def advice(job: ResolvedJob) -> list[str]:
-    """Settings that would lower a step's memory, the cheapest first."""
-    batch, accumulation = job.effective.training.batch_size, job.effective.training.grad_accum_steps
-    found = []
-    if not job.execution.weight_axes and job.mesh.data * job.mesh.fsdp > 1:
-        found.append("tpu.device_strategy fsdp with optimization.shard_weights true: weights and moments are split")
-    if job.execution.remat not in ("full", "offload"):
-        found.append("memory.remat_policy full: layers are computed again in the backward pass, not kept")
-    if batch > 1:
-        found.append(
-            f"training.batch_size {batch // 2} with training.grad_accum_steps {accumulation * 2}: "
-            "half the activations, about the same step"
-        )
-    if job.precision.optimizer_state == "float32":
-        found.append("training.optimizer.state_dtype bfloat16: half the bytes of the moments")
-    found.append("a larger slice, over which device_strategy fsdp or model_parallel splits the model")
-    found.append("a shorter model.max_seq_len")
-    return found[:4]
 
 
 def _padding(job: ResolvedJob, rates: Rates) -> list[str]:

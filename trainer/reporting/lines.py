@@ -63,8 +63,10 @@ def _read(event: AnyEvent, max_steps: int) -> tuple[_Level, str]:
 
 def _step(event: StepEvent, max_steps: int) -> str:
     left = (max_steps - event.step) * event.step_seconds
+    loss = "no number" if event.loss is None else f"{event.loss:.4f}"
+    skipped = "" if event.finite else " (skipped)"
     return (
-        f"step {event.step}/{max_steps}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}"
+        f"step {event.step}/{max_steps}  loss {loss}{skipped}  lr {event.learning_rate:.2e}"
         f"  {thousands(event.tokens_per_second)} tok/s  eta {duration(left)}"
     )
 

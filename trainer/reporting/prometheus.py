@@ -1,5 +1,7 @@
 """The run as Prometheus metrics, names beginning with vishwamai_trainer_."""
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info
 
 from trainer.reporting.reporter import Sink
@@ -68,8 +70,8 @@ class PrometheusMetrics(Sink):
 
     def _receive_step(self, event: StepEvent) -> None:
         self._step.set(event.step)
-        self._loss.set(event.loss)
-        self._gradient_norm.set(event.grad_norm)
+        self._loss.set(_shown(event.loss))
+        self._gradient_norm.set(_shown(event.grad_norm))
         self._learning_rate.set(event.learning_rate)
         self._tokens_per_second.set(event.tokens_per_second)
         self._data_wait.set(event.data_wait_seconds)
@@ -81,3 +83,8 @@ class PrometheusMetrics(Sink):
             for _ in range(event.step - step):
                 self._step_seconds.observe(event.step_seconds)
         self._before = event.step, event.tokens
+
+
+def _shown(value: float | None) -> float:
+    """Prometheus has a way to write what is no number."""
+    return math.nan if value is None else value

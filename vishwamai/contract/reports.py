@@ -46,13 +46,14 @@ class StepEvent(Event):
 
     kind: Literal["step"] = "step"
     step: Count
-    loss: float = Field(description="Mean training loss in nats per token of this step.")
+    loss: float | None = Field(description="Mean training loss in nats per token of this step; null: no number.")
     learning_rate: float
-    grad_norm: float = Field(description="Global norm before clipping.")
+    grad_norm: float | None = Field(description="Global norm before clipping; null: no number.")
     tokens: Count = Field(description="Tokens trained on since the run began, over all attempts.")
     tokens_per_second: float
     step_seconds: float
     data_wait_seconds: float = Field(0.0, description="Mean wait for input inside step_seconds.")
+    finite: bool = Field(True, description="False: loss or gradients were no numbers, and the step was skipped.")
     parts: dict[PartName, float] | None = Field(
         None,
         max_length=MAX_PARTS,

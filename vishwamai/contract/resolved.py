@@ -6,10 +6,12 @@ from pydantic import Field
 
 from vishwamai.contract.base import Value
 from vishwamai.contract.config import ModelSection, TrainingConfig
+from vishwamai.contract.config.distillation import TeacherType
 from vishwamai.contract.problems import Notice
 
 Platform = Literal["tpu", "cpu", "gpu"]
 ComputeType = Literal["bfloat16", "float32"]
+EightBit = Literal["int8", "float8_e4m3fn"]
 Products = Literal["compute", "fp8", "int8"]
 LowPrecisionPart = Literal["attention", "mlp"]
 AttentionKind = Literal["dense", "blockwise", "flash", "splash", "cudnn"]
@@ -140,12 +142,20 @@ class Teacher(Value):
     folder: str = Field(description="Of a Hugging Face checkpoint, or a run's output.")
     step: int | None = Field(None, description="The run's checkpoint; null: its newest.")
     model: ModelSection
-    dtype: ComputeType = Field(description="Of its weights.")
+    dtype: TeacherType = Field(
+        description="Of its weights; the eight-bit ones are for the projections of its layers, with a scale for each "
+        "output channel, and all else is in what the step computes in."
+    )
     attention: AttentionKind
     weight_gather: Literal["step", "layer"] = Field(description="As execution.weight_gather, for its weights.")
     layers: list[tuple[int, int]] = Field(
         description="Layers whose outputs are compared, [student, teacher], from 1; [] compares none."
     )
+
+    @property
+    def eight_bit(self) -> EightBit | None:
+        """The eight-bit format of its layers' projections, if they have one."""
+        return None if self.dtype == "float32" or self.dtype == "bfloat16" else self.dtype
 
     def projects(self, width: int) -> bool:
         """Whether hidden states of this width need a learned projection to be compared with the teacher's."""

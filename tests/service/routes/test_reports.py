@@ -36,6 +36,17 @@ def test_reports_become_progress(plane):
     assert (job["attempts"][0]["first_step"], job["attempts"][0]["last_step"]) == (1, 50)
 
 
+def test_a_step_whose_loss_is_no_number_is_progress_all_the_same(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, step(1, 3.0), step(2, None, grad_norm=None, finite=False)))
+    progress = plane.get(job_id)["progress"]
+    assert (progress["step"], progress["loss"]) == (2, None)
+    series = {one["name"]: one["steps"] for one in plane.client.get(f"/jobs/{job_id}/metrics").json()["series"]}
+    assert (series["loss"], series["grad_norm"], series["learning_rate"]) == ([1], [1], [1, 2])
+    receipt(plane.report(job_id, step(3, 2.5), seq=2))
+    assert plane.get(job_id)["progress"]["loss"] == 2.5
+
+
 def test_a_report_sent_twice_is_stored_once(plane):
     job_id = plane.begin()
     for accepted in (True, False):
@@ -143,7 +154,7 @@ def test_credentials(plane):
     ("event", "pointer"),
     [
         ({"kind": "step", "time": stamp(), "step": 1}, "/events/0/step/loss"),
-        (step(1, loss=None), "/events/0/step/loss"),
+        (step(1) | {"loss": "much"}, "/events/0/step/loss"),
         ({"kind": "surprise"}, "/events/0"),
         (line("x") | {"time": "2026-11-23T12:00:00"}, "/events/0/time"),
         (step(2**63), "/events/0/step/step"),

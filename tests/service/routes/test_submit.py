@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -122,6 +123,21 @@ def test_a_jobs_id_is_a_teacher(plane):
         answer = plane.client.post("/jobs?validate_only=true", json=body).json()
         assert answer["resolved"]["effective"]["distillation"]["teacher_model"].endswith(f"/{name}") == known
         assert any(notice["code"] == "unknown-teacher" for notice in answer["warnings"]) != known
+
+
+def test_a_teachers_folder_that_is_not_there_is_refused_at_submission(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = create_app(replace(settings, teachers={"gemma-7b": str(tmp_path / "gemma")}), FakeLauncher())
+    with TestClient(app, base_url="http://localhost") as client:
+        for name, folder in (("./taught", "taught"), ("gemma-7b", "gemma")):
+            body = CONFIG | {"distillation": {"teacher_model": name}}
+            (error,) = problem(client.post("/jobs", json=body), 422)["errors"]
+            assert error["pointer"] == "/distillation/teacher_model"
+            assert f"{folder}' is no folder on this machine" in error["message"]
+            notices = client.post("/jobs?validate_only=true", json=body).json()["warnings"]
+            assert "teacher-missing" in {notice["code"] for notice in notices}
+            (tmp_path / folder).mkdir()
+            assert client.post("/jobs", json=body).status_code == 201
 
 
 def chunks():

@@ -103,19 +103,19 @@ def test_a_mesh_that_cannot_split_the_teacher():
         student_of(FOLDER / "llama", mesh={"model": 4})
 
 
-def on_a_tpu(width, layers, tmp_path, **sections):
+def on_a_tpu(width, layers, tmp_path, teacher_dtype=None):
     """A tiny student on eight v5e devices, beside a llama of this size."""
     config = json.loads((FOLDER / "llama" / "config.json").read_text())
     config |= {"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": 4 * width}
     config |= {"num_attention_heads": width // 128, "num_key_value_heads": width // 128, "head_dim": 128}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    wanted = {"teacher_model": str(tmp_path), "use_intermediate_distillation": False}
+    wanted = {"teacher_model": str(tmp_path), "use_intermediate_distillation": False, "teacher_dtype": teacher_dtype}
     document = {
         "model": {"vocab_size": 512, "hidden_dim": 256, "num_layers": 2, "num_heads": 4, "max_seq_len": 128},
         "sequence": {"max_length": 128},
         "tpu": {"accelerator": "v5e", "tpu_topology": "2x4", "mesh_shape": {"fsdp": 8}},
         "distillation": wanted,
-    } | sections
+    }
     return resolve(check_config(document), SiteDefaults(platform="tpu"))
 
 
@@ -137,11 +137,30 @@ def test_a_teacher_too_large_for_the_mesh_names_one_that_would_do(tmp_path):
         find_teacher(job.model_copy(update={"mesh": half}))
 
 
+def test_a_teacher_that_eight_bits_would_fit_is_told_so(tmp_path):
+    with pytest.raises(UserError, match=r"distillation\.teacher_dtype int8 would do, a mesh of fsdp 16"):
+        find_teacher(on_a_tpu(4096, 256, tmp_path, "bfloat16"))
+    assert estimate(Work.of(find_teacher(on_a_tpu(4096, 256, tmp_path, "int8")))).fits
+
+
 def test_a_teacher_that_fits_is_counted(tmp_path):
     job = on_a_tpu(1024, 4, tmp_path)
     found = find_teacher(job)
     assert estimate(Work.of(found)).teacher > 0
     assert estimate(Work.of(job)).teacher == 0
+
+
+def test_eight_bits_make_room_for_a_larger_teacher(tmp_path):
+    needs = {}
+    for kept in ("float32", "bfloat16", "int8", "float8_e4m3fn"):
+        job = on_a_tpu(4096, 64, tmp_path, teacher_dtype=kept)
+        needs[kept] = estimate(Work.of(find_teacher(job)))
+    layer = (4 + 3 * 4) * 4096**2
+    layers = 64 * layer / 8
+    # Two layers at work are whole, in the compute type in any case, and the eight bits they are made of come on top.
+    assert needs["float32"].teacher - needs["bfloat16"].teacher == pytest.approx(2 * layers, rel=0.01)
+    assert needs["bfloat16"].teacher - needs["int8"].teacher == pytest.approx(layers - 2 * layer, rel=0.01)
+    assert needs["int8"] == needs["float8_e4m3fn"]
 
 
 def test_a_job_without_a_teacher_stays_as_it_is():

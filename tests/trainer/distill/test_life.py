@@ -81,14 +81,14 @@ def test_a_hugging_face_teacher_whose_tokenizer_the_student_has(tmp_path):
         data={"tokenizer": str(golden / "tokenizer.json"), "train": [str(tmp_path / "corpus.txt")]},
         sequence={"eos_token_id": 1, "pad_token_id": 0, "max_length": 32},
         logging={"eval_every": 0, "log_every": 1},
-        distillation={"teacher_model": str(golden), "divergence": "jsd", "teacher_dtype": "bfloat16"},
+        distillation={"teacher_model": str(golden), "divergence": "jsd", "teacher_dtype": "int8"},
     )
     seen = Observer()
     assert live(job, tmp_path / "out", seen) == 0
     (effective,) = seen.of("effective")
     assert (effective.settings["teacher"]["kind"], effective.settings["teacher"]["dtype"]) == (
         "huggingface",
-        "bfloat16",
+        "int8",
     )
     assert np.isfinite([row["loss"] for row in rows(tmp_path / "out")]).all()
 
@@ -100,12 +100,15 @@ def broken(folder, name):
         os.truncate(folder / "model.safetensors", 1000)
     elif name == "tokenizer":
         (folder / "tokenizer.json").unlink()
+    elif name == "bad tokenizer":
+        (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
 FAULTS = {
     "other tokens": ("none", {"vocab_size": 512}, "reads text as other tokens than data.tokenizer 'byte' makes"),
     "no tokenizer": ("tokenizer", {"vocab_size": 600}, "holds no tokenizer.json, and its vocabulary has another size"),
+    "tokenizer that is none": ("bad tokenizer", {"vocab_size": 512}, "distillation.teacher_model: "),
     "cut off": ("weights", {"vocab_size": 512}, "distillation.teacher_model: "),
 }
 

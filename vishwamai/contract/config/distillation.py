@@ -9,6 +9,8 @@ from vishwamai.contract.base import Section
 LayerNumber = Annotated[int, Field(ge=1, le=1024)]
 LayerPair = Annotated[list[LayerNumber], Field(min_length=2, max_length=2)]
 
+TeacherType = Literal["float32", "bfloat16", "int8", "float8_e4m3fn"]
+
 
 class DistillationSection(Section):
     """Knowledge distillation; the section's presence turns it on."""
@@ -19,9 +21,11 @@ class DistillationSection(Section):
         max_length=1024,
         description="Folder of a Hugging Face checkpoint or of a run, a job's id, or a name that the site knows.",
     )
-    teacher_dtype: Literal["float32", "bfloat16"] | None = Field(
+    teacher_dtype: TeacherType | None = Field(
         None,
-        description="Number format of the teacher's weights. Absent: what the step computes in.",
+        description="Number format of the teacher's weights; the eight-bit ones hold the projections of its layers, "
+        "a scale for each output channel, and are numbers of the step again where used. Absent: what the step "
+        "computes in.",
     )
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] = Field(
         "forward_kl",

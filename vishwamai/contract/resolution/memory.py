@@ -8,7 +8,8 @@ gradients    c P of one micro-batch, 4 P to add up several, 4 P / W of all devic
              that, and one layer's are whole; and 4 vocabulary x hidden, to which the loss adds the head's
 activations  what remat keeps, over all layers; if that is all, with eight-bit products, P for the weights in eight bits
 under way    the larger of: one layer's arrays in the backward pass; one chunk of logits and its float32 statistics
-teacher      its weights / W and as gathered, a chunk of its logits, and the outputs of its layers
+teacher      its weights / W and as gathered, a chunk of its logits, and the outputs of its layers; in eight bits its
+             layers are gathered so, and two of them are in the compute type
 
 Held against the TPU compiler in six cases (docs/decisions/0009): from 5% under to 17% over.
 """
@@ -112,15 +113,28 @@ def _teacher(work: Work) -> float:
     """A teacher's weights as they are kept and as they are read; its chunk of logits; and its layers' outputs."""
     if work.teacher is None:
         return 0.0
-    model, kept = work.teacher.model, width(work.teacher.dtype)
+    model = work.teacher.model
     execution = work.execution.model_copy(update={"weight_gather": work.teacher.weight_gather})
     config = work.config.model_copy(update={"model": model})
     theirs = replace(work, config=config, execution=execution, teacher=None)
-    gathered = _gathered(theirs) if work.weight_parts > 1 or kept != work.width else 0.0
+    stored, gathered = _teacher_weights(theirs, work.teacher)
     words = model.vocab_size / size.vocabulary_parts(model, work.mesh.model)
     logits = FLOAT32 * work.execution.loss_chunk_tokens * words
     states = (model.num_layers if work.teacher.layers else 1) * work.tokens * model.hidden_dim * work.width
-    return kept * size.held(model, work.mesh.model) / work.weight_parts + gathered + logits + states
+    return stored + gathered + logits + states
+
+
+def _teacher_weights(theirs: Work, teacher: Teacher) -> tuple[float, float]:
+    """Bytes as they are kept, without the scales (one number in thousands), and as the products read them."""
+    layers, outside = _parts(theirs)
+    if teacher.eight_bit is None:
+        kept = width(teacher.dtype)
+        cast = theirs.weight_parts > 1 or kept != theirs.width
+        return kept * (layers + outside) / theirs.weight_parts, _gathered(theirs) if cast else 0.0
+    stored = (layers + theirs.width * outside) / theirs.weight_parts
+    two = 2 * layers / teacher.model.num_layers
+    gathered = theirs.width * outside + (two if _by_layer(theirs) else layers) if theirs.weight_parts > 1 else 0.0
+    return stored, gathered + theirs.width * two
 
 
 def _parts(work: Work) -> tuple[float, float]:
