@@ -14,6 +14,7 @@ without one is a leftover of either.
 import errno
 import re
 import tempfile
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -53,7 +54,7 @@ def prepare(directory: epath.Path) -> None:
 
 
 def _prepare_address(directory: epath.Path) -> None:
-    probe = directory / "can_be_written"
+    probe = directory / f"can_be_written.{uuid.uuid4().hex}"  # every process of a run tries
     try:
         probe.write_text("checkpoints can be written here")
         probe.unlink()

@@ -46,7 +46,7 @@ def place_of(location: str | os.PathLike[str]) -> epath.Path:
         )
     # Objects are written by TensorStore as well, of which fsspec would not know: a listing that it kept would be stale.
     fsspec.config.conf.setdefault(_GCS, {})["use_listings_cache"] = False
-    return epath.Path(text)
+    return epath.Path(re.sub(r"^gs:/+", "gs://", text))  # pathlib makes one slash of two
 
 
 def is_address(place: epath.Path) -> bool:

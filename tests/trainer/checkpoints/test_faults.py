@@ -103,6 +103,17 @@ class TestUnwritableFolder:
         with pytest.raises(UserError, match=r"Permission denied.*checkpoint\.directory"):
             Recorder(tmp_path).open()
 
+    def test_one_that_became_read_only(self, recorder, monkeypatch):
+        recorder.save(10, 20)
+        (recorder.directory / "20" / manifest.NAME).unlink()
+
+        def refuse(*_):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(places, "rename", refuse)
+        with pytest.raises(StorageError, match=r"20 could not be renamed to \*\.corrupt: Read-only file system"):
+            recorder.open().restore(abstract(make_state(0)))
+
     def test_an_address(self):
         with pytest.raises(UserError, match=r"checkpoints go to folders and to gs:// addresses"):
             Recorder(Path("s3://bucket/run")).open()
