@@ -47,6 +47,7 @@ class Shelf:
         self.keeper = keeper
         self._settings, self._on_event = settings, on_event
         self._losses: dict[int, float | None] = {}
+        self._told_of_sets = False
         self._lock: FolderLock | None = None
         if keeper:
             self._take_over()
@@ -108,6 +109,11 @@ class Shelf:
     def note(self, step: int, extra: dict[str, Any]) -> None:
         """Remembers the evaluation loss of a checkpoint about to be saved."""
         self._losses[step] = loss_at(step, extra, self._settings.best_of)
+        if self._settings.keep_best and self._settings.best_of and self._losses[step] is None:
+            named = loss_at(step, extra, None)
+            if named is not None and not self._told_of_sets:
+                self._told_of_sets = True
+                logger.warning("no evaluation set is named %r (checkpoint.best_of)", self._settings.best_of)
 
     def give_up_surplus(self, newest: int) -> bool:
         """Deletes what retention does not keep, unless the newest is damaged and nothing may go: then gives False."""
@@ -164,7 +170,8 @@ class Shelf:
             except Exception as error:
                 logger.warning("%s could not be deleted: %s", path, error)
             else:
-                self.tell("deleted", int(path.name.partition(".")[0]), message=f"{path.name}, after newer ones like it")
+                # No event of its step, which may have been saved anew since.
+                logger.info("deleted %s: the newest %d like it are kept", path, folders.ASIDE_KEPT)
 
     def failed(self, step: int, error: Exception) -> StorageError:
         """What to raise when a save failed: says what is left, as far as the place still answers."""

@@ -82,7 +82,16 @@ def test_nothing_is_deleted_while_the_newest_cannot_be_read_back(recorder):
     assert recorder.names() == ["20", "20.corrupt"]
 
 
-def test_of_what_was_set_aside_the_newest_two_of_a_kind_stay(recorder):
+def test_a_set_that_is_not_evaluated_is_warned_of_once(recorder, caplog):
+    checkpoints = recorder.open(keep_best=1, best_of="code")
+    for step in (1, 2):
+        checkpoints.save(make_state(step), step, extra(step, eval=1.0))
+    checkpoints.wait()
+    assert caplog.messages == ["no evaluation set is named 'code' (checkpoint.best_of)"]
+
+
+def test_of_what_was_set_aside_the_newest_two_of_a_kind_stay(recorder, caplog):
+    caplog.set_level("INFO", "trainer")
     (recorder.directory / "7.corrupt").mkdir(parents=True)
     for saved_at in (1, 2):
         recorder.save(10, 20, 30)
@@ -90,5 +99,5 @@ def test_of_what_was_set_aside_the_newest_two_of_a_kind_stay(recorder):
         recorder.open(restore=10).restore(abstract(make_state(0)))
     assert recorder.names() == ["10", "20.superseded.2", "30.superseded.2", "7.corrupt"]
     assert (recorder.directory / "30.superseded.2" / "round 2").exists()
-    deleted = [event.message for event in recorder.events if event.message and "after newer" in event.message]
-    assert deleted == ["20.superseded, after newer ones like it", "30.superseded, after newer ones like it"]
+    deleted = [message for message in caplog.messages if message.startswith("deleted")]
+    assert [message.split(":")[0].rpartition("/")[2] for message in deleted] == ["20.superseded", "30.superseded"]
