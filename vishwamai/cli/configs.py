@@ -153,7 +153,7 @@ def _show_facts(to: Output, one: FieldFacts) -> None:
     pairs: list[tuple[str, Any]] = [
         ("default", _default(one)),
         ("accepted", one.accepted),
-        ("changed on resume", one.resume),
+        ("a change", one.resume),
     ]
     to.out.print(render.facts(pairs))
 
