@@ -19,6 +19,7 @@ PROGRAMS = (
     "cross_tokenizer",
     "precision",
     "twins",
+    "checkpoints",
 )
 
 

@@ -25,6 +25,7 @@ from vishwamai.contract.config import ModelSection
 from vishwamai.contract.families import FAMILIES
 from vishwamai.contract.plan import Plan
 from vishwamai.contract.reports import AnyEvent, EvalEvent, StepEvent
+from vishwamai.contract.resume import RULES
 from vishwamai.contract.states import CAUSES, TRANSITIONS, Cause, JobState, cause_of_exit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,14 @@ def _families() -> str:
     )
 
 
+def _resume() -> str:
+    """What a change of each setting does to a run under way."""
+    return _markdown(
+        ["a change of", "is", "because"],
+        ([", ".join(f"`{name}`" for name in rule.settings), f"`{rule.effect}`", rule.why] for rule in RULES),
+    )
+
+
 def _trainer_metrics() -> str:
     return _metrics(PrometheusMetrics(job_id=None, attempt=1, max_steps=1).registry.collect())
 
@@ -176,6 +185,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "events": _events,
     "families": _families,
+    "resume": _resume,
     "trainer-metrics": _trainer_metrics,
     "service-metrics": _service_metrics,
     "routes": _routes,

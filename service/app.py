@@ -92,6 +92,7 @@ def _local_launcher(settings: Settings) -> LocalLauncher:
         settings.base_url,
         max_generations=settings.max_generations,
         generation_seconds=settings.generation_seconds,
+        export_seconds=settings.export_seconds,
     )
 
 

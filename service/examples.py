@@ -27,6 +27,7 @@ from vishwamai.contract.api import (
     Validation,
     Version,
 )
+from vishwamai.contract.export import ExportAnswer, ExportedFile, ExportRequest
 from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
 from vishwamai.contract.load import check_config
 from vishwamai.contract.problems import Problem, ProblemDocument
@@ -69,6 +70,12 @@ _PROBLEM = ProblemDocument(
 
 _REQUEST = GenerateRequest(prompts=["def main():"], max_new_tokens=64, temperature=0.0)
 _TEXT = GeneratedText(prompt="def main():", text="\n    pass", prompt_tokens=11, new_tokens=9, ended="eos")
+_EXPORTED = ExportAnswer(
+    step=100,
+    dtype="bfloat16",
+    folder=f"data/jobs/{JOB_ID}/exports/100-bfloat16",
+    files=[ExportedFile(name="config.json", size_bytes=812), ExportedFile(name="model.safetensors", size_bytes=52_432)],
+)
 _ANSWER = GenerateAnswer(texts=[_TEXT], step=100, kv_cache="fp8")
 
 
@@ -78,7 +85,7 @@ def examples() -> dict[str, Any]:
     values += [Health(status="ok", checks={"database": "ok", "reconcile": "ok"})]
     values += [Index(service="VishwamAI training service", version=__version__, links={"jobs": "/jobs"})]
     values += [Version(version=__version__, launcher="local"), RetryRequest(from_step=100)]
-    values += [_REQUEST, _ANSWER]
+    values += [_REQUEST, _ANSWER, ExportRequest(dtype="bfloat16"), _EXPORTED]
     return {type(value).__name__: value.model_dump(mode="json") for value in values}
 
 

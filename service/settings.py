@@ -46,6 +46,8 @@ class Settings:
     """Generations of text at the same time; further ones are told to come again."""
     generation_seconds: float = 300.0
     """Longest time that one generation of text may take."""
+    export_seconds: float = 3600.0
+    """Longest time that the export of a checkpoint may take."""
 
     cluster_file: Path | None = None
     """JSON or YAML: the Kubernetes cluster for which manifests are rendered; docs/kubernetes.md has its fields."""
@@ -91,6 +93,7 @@ class Settings:
             steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
             max_generations=_whole(environ, "VISHWAMAI_MAX_GENERATIONS", defaults.max_generations, 1, 1000),
             generation_seconds=_seconds(environ, "VISHWAMAI_GENERATION_SECONDS", defaults.generation_seconds, 86_400),
+            export_seconds=_seconds(environ, "VISHWAMAI_EXPORT_SECONDS", defaults.export_seconds, 86_400),
             cluster_file=Path(file) if (file := environ.get("VISHWAMAI_CLUSTER_FILE")) else None,
             teachers=_teachers(environ),
         )

@@ -15,6 +15,7 @@ from trainer.distributed import join, leave_together
 from trainer.endings import ending_of, folder_problem
 from trainer.errors import UserError
 from trainer.goodput import Account
+from trainer.lock import FolderLock
 from trainer.orders import Ordered, Orders
 from trainer.reporting import Reporter, Sink, now
 from trainer.reporting.console import Console
@@ -92,6 +93,7 @@ class Attempt:
         self._job = self._with_models()
         try:
             where.output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FolderLock(where.output))
             (where.output / "resolved.json").write_text(self._job.model_dump_json(indent=2) + "\n", encoding="utf-8")
             reporter.add(Journal(where.output, where.attempt))
         except OSError as error:

@@ -163,11 +163,11 @@ def _add_huggingface(commands: Any) -> None:
     export.add_argument(
         "--from",
         dest="source",
-        type=Path,
         required=True,
         metavar="DIR",
-        help="output folder of a run, or a Hugging Face checkpoint",
+        help="output folder of a run, its checkpoints or one of them (gs:// too), or a Hugging Face checkpoint",
     )
+    export.add_argument("--step", type=int, metavar="N", help="checkpoint of a run; the newest")
     export.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
     export.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="else a run's weights are float32, a checkpoint's as they were"
@@ -311,15 +311,13 @@ def _plan(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int
 
 def _export(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
     _prepare_cpu(environ)
-    from trainer.huggingface.command import export_again, export_run
+    from trainer.huggingface.command import export
 
     if options.max_shard_bytes < 1:
         raise UserError(f"--max-shard-bytes is {options.max_shard_bytes}: give at least 1")
     limits = {"dtype": options.dtype, "max_shard_bytes": options.max_shard_bytes}
-    if (options.source / "resolved.json").is_file():
-        export_run(_resolved_job(options.source / "resolved.json"), options.source, options.to, **limits)
-    else:
-        export_again(options.source, options.to, **limits)
+    step = export(options.source, options.to, step=options.step, **limits)
+    sys.stdout.write(f"{options.to}\n" if step is None else f"{options.to}: step {step}\n")
     return 0
 
 

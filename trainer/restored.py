@@ -1,38 +1,80 @@
-"""The state of a run that is over or at work elsewhere, from its output folder."""
+"""The weights of a run that is over or at work elsewhere, from its output folder."""
 
 from pathlib import Path
 
 from jax.sharding import Mesh
+from pydantic import ValidationError
 
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import Checkpoints, place_of
 from trainer.errors import UserError
-from trainer.step import TrainState, abstract_state
+from trainer.model import Params
+from trainer.step import abstract_state
 from vishwamai.contract.config import CheckpointSection
-from vishwamai.contract.resolved import ResolvedJob
+from vishwamai.contract.load import check_config
+from vishwamai.contract.problems import InvalidConfig
+from vishwamai.contract.resolve import resolve
+from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
 
 
-def checkpoint_folder(job: ResolvedJob, output: Path) -> Path:
-    """Where the job's checkpoints are."""
-    return Path(job.effective.checkpoint.directory or output / "checkpoints")
+def find_run(source: str) -> tuple[ResolvedJob, Path, int | None] | None:
+    """The run of which `source` is the output folder, the place of its checkpoints, or one checkpoint.
 
+    Gives its job, its output folder, and the step if one is named; None when it is no run's. A checkpoint whose run's
+    folder is elsewhere says itself what it is of.
 
-def newest_state(job: ResolvedJob, mesh: Mesh, output: Path) -> TrainState:
-    """The newest committed checkpoint of the run in `output`, placed on the mesh; nothing there is changed.
-
-    Raises UserError when there is none.
+    Raises UserError when the run's resolved.json cannot be used.
     """
-    return state_at(job, mesh, output, None)
+    place = place_of(source)
+    step = int(place.name) if place.name.isdecimal() and (place / "extra").exists() else None
+    outputs = [place, place.parent] if step is None else [place.parent.parent]
+    for output in outputs:
+        if (resolved := output / "resolved.json").exists():
+            try:
+                return ResolvedJob.model_validate_json(resolved.read_bytes()), Path(output), step
+            except ValidationError as error:
+                raise UserError(f"{str(resolved)!r} is not the resolved job of a launcher or a run: {error}") from error
+    directory = place if step is None else place.parent
+    return _from_a_checkpoint(str(directory), step)
 
 
-def state_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> TrainState:
-    """The committed checkpoint of one step, or the newest. Raises UserError when there is none."""
+def _from_a_checkpoint(directory: str, step: int | None) -> tuple[ResolvedJob, Path, int | None] | None:
+    if not place_of(directory).exists():
+        return None
+    checkpoints = Checkpoints(directory, CheckpointSection(), lambda _: None, read_only=True)
+    try:
+        steps = checkpoints.committed_steps()
+        if not steps:
+            return None
+        config = checkpoints.extra(steps[-1] if step is None else step).get("config")
+    finally:
+        checkpoints.close()
+    if config is None:
+        raise UserError(f"the checkpoints in {directory!r} have no config beside them: name the run's folder")
+    try:
+        job = resolve(check_config(config), SiteDefaults(platform="cpu"))
+    except InvalidConfig as error:
+        where = f"the config kept with the checkpoints in {directory!r}"
+        raise UserError(f"{where} is none of this release: {error}") from error
+    checkpoint = job.effective.checkpoint.model_copy(update={"directory": directory})
+    effective = job.effective.model_copy(update={"checkpoint": checkpoint})
+    return job.model_copy(update={"effective": effective}), Path(), step
+
+
+def checkpoint_folder(job: ResolvedJob, output: Path) -> str:
+    """The folder or address where the job's checkpoints are."""
+    return job.effective.checkpoint.directory or str(output / "checkpoints")
+
+
+def params_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> tuple[Params, int]:
+    """What the run in `output` trained, of one committed checkpoint or the newest, on the mesh; and its step.
+
+    The optimizer's arrays are not read, and nothing there is changed. Raises UserError when there is none such.
+    """
     folder = checkpoint_folder(job, output)
-    if not folder.is_dir():
-        raise UserError(f"{str(folder)!r} holds no checkpoints")
     settings = CheckpointSection(restore="newest" if step is None else step)
     checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
-    restored = checkpoints.restore(abstract_state(job, mesh))
+    found = checkpoints.read_part({"params": abstract_state(job, mesh).params})
     checkpoints.close()
-    if restored is None:
-        raise UserError(f"{str(folder)!r} holds no committed checkpoint")
-    return restored.state
+    if found is None:
+        raise UserError(f"{folder!r} holds no checkpoints")
+    return found[0]["params"], found[1]

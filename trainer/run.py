@@ -17,7 +17,6 @@ from trainer.agreement import Agreement
 from trainer.bad_loss import LeftOut, Spikes
 from trainer.batch import Batch
 from trainer.checkpoints import Checkpoints, Restored
-from trainer.data.changes import check_unchanged
 from trainer.data.loader import open_data
 from trainer.data.tokenizers import spelled_bytes
 from trainer.diagnosis import first_bad_layer
@@ -41,6 +40,7 @@ from trainer.precision import with_available_products
 from trainer.prefetch import Prefetcher
 from trainer.reporting import Reporter, now
 from trainer.restored import checkpoint_folder
+from trainer.resume import checker, kept
 from trainer.spending import Spending
 from trainer.step import (
     TrainState,
@@ -73,6 +73,7 @@ class Run:
         """Optimizer steps done, over all lives."""
         self._losses: dict[str, float] = {}
         self._spending = Spending(account, reporter)
+        self._evaluation: dict[str, Any] | None = None
 
     def train(self) -> str:
         """Trains to the end and says how it went. Every other end is an exception, Ordered among them."""
@@ -131,14 +132,11 @@ class Run:
         """Takes up the newest checkpoint: the state, and what was kept beside it."""
         self._reporter.phase("restoring", 0)
         self._take_teacher()
-        abstract = abstract_state(self._job, self._mesh)
+        abstract, check = abstract_state(self._job, self._mesh), checker(self._job, self._fingerprints())
         with self._account.spent("restore"):
-            restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract))
+            restored = self._orders.wait_for(lambda: self._checkpoints.restore(abstract, check))
         extra = self._take_up(restored)
         self._left_out = LeftOut(extra.get("left_out"))
-        check_unchanged(
-            extra.get("data", {}), self._fingerprints(), self.step, allow_change=self._config.data.allow_change
-        )
         self._tell_effective(resumed_from=self.step or None)
 
     def _take_up(self, restored: Restored | None) -> dict[str, Any]:
@@ -152,6 +150,7 @@ class Run:
         else:
             self._state, self.step, extra = restored.state, restored.step, restored.extra
         self._evaluated: int = extra.get("evaluated", 0)
+        self._evaluation = extra.get("metrics", {}).get("evaluation")
         self._early_stopping = EarlyStopping(training.early_stopping, extra.get("early_stopping"))
         spikes = Spikes(training.spike_threshold, extra.get("losses", ()))
         self._meter = Meter(extra.get("tokens", 0), max_bad_steps=training.max_bad_steps, spikes=spikes)
@@ -294,8 +293,10 @@ class Run:
                 lambda: self._evaluator.evaluate(self._state.params, self.step, self._agreement.check_now)
             )
         self._evaluated = self.step
-        self._early_stopping.judge({event.name: event.loss for event in events})
+        losses = {event.name: event.loss for event in events}
+        self._early_stopping.judge(losses)
         self._losses["evaluation loss"] = events[0].loss
+        self._evaluation = {"step": self.step, "losses": losses}
         for event in events:
             self._reporter.tell(event)
         self._reporter.phase("training", self.step)
@@ -321,13 +322,13 @@ class Run:
 
     def _extra(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state."""
-        return {
+        metrics = {"loss": self._losses.get("loss"), "evaluation": self._evaluation}
+        return kept(self._job, self.step, self._fingerprints(), metrics) | {
             "tokens": self._meter.tokens,
             "evaluated": self._evaluated,
             "early_stopping": self._early_stopping.state(),
             "losses": self._meter.spikes.state(),
             "left_out": self._left_out.state(),
-            "data": self._fingerprints(),
         }
 
     def _fingerprints(self) -> dict[str, str]:

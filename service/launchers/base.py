@@ -1,9 +1,11 @@
 """What reconcile needs of a launcher. Names are deterministic, so every call may be repeated."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from service.records import Observation
+from vishwamai.contract.export import ExportAnswer, ExportRequest, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.reports import Report
 from vishwamai.contract.resolved import ResolvedJob
@@ -43,6 +45,15 @@ class Launcher(Protocol):
         Raises Busy, GenerationRefused, GenerationFailed, and CannotGenerate where this place has no way to do it.
         """
 
+    async def export(self, job_id: str, step: int, request: ExportRequest) -> ExportAnswer:
+        """The committed checkpoint of `step` as a Hugging Face folder.
+
+        Raises Busy, ExportRefused, ExportFailed, and CannotGenerate where this place has no way to do it.
+        """
+
+    async def exported(self, job_id: str, step: int, dtype: ExportType, name: str) -> Path:
+        """A file of an export that is done. Raises NoExport."""
+
     def output(self, job_id: str) -> str:
         """Folder or address where the job's files are."""
 
@@ -59,7 +70,7 @@ class Busy(Exception):
 
 
 class CannotGenerate(Exception):
-    """This launcher does not generate; the message says what does."""
+    """This launcher neither generates nor exports; the message says what does."""
 
 
 class GenerationRefused(Exception):
@@ -70,13 +81,28 @@ class GenerationFailed(Exception):
     """The generating process is at fault, or its machine."""
 
 
+class ExportRefused(Exception):
+    """What the job left cannot be exported; the message says why."""
+
+
+class ExportFailed(Exception):
+    """The exporting process is at fault, or its machine."""
+
+
+class NoExport(Exception):
+    """Nothing of that name was exported; the message says what is there."""
+
+
 __all__ = [
     "Busy",
     "CannotGenerate",
+    "ExportFailed",
+    "ExportRefused",
     "GenerationFailed",
     "GenerationRefused",
     "Launch",
     "LaunchError",
     "Launcher",
+    "NoExport",
     "Observation",
 ]

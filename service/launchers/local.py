@@ -3,6 +3,7 @@
     DATA_DIR/jobs/ID/                  the job's output folder: checkpoints, metrics.jsonl, ...
     DATA_DIR/jobs/ID/reports.token     the credential for its reports
     DATA_DIR/jobs/ID/started_in        the folder that all its attempts run in, from which its relative paths are taken
+    DATA_DIR/jobs/ID/exports/          checkpoints as Hugging Face folders, STEP-DTYPE
     DATA_DIR/jobs/ID/attempts/N/       resolved.json and what the supervisor keeps: process.json, output.log, exit.json
     DATA_DIR/compiled/                 programs that JAX compiled, for all jobs
 
@@ -22,14 +23,17 @@ import structlog
 from anyio.to_thread import run_sync as in_thread
 from pydantic import ValidationError
 
-from service.launchers.base import GenerationRefused, Launch, LaunchError
+from service.launchers.base import ExportRefused, GenerationRefused, Launch, LaunchError
+from service.launchers.commands import Place
+from service.launchers.export import Exports, exported_file
 from service.launchers.files import read_json, tail, write_whole
-from service.launchers.generation import Generations, Place
+from service.launchers.generation import Generations
 from service.launchers.processes import birth, group_members, send
 from service.launchers.supervisor import EXIT, OUTPUT, PROCESS, record_exit, take_lock
 from service.records import Observation
 from vishwamai.contract.environment import ATTEMPT, COMPILE_CACHE, COMPILED, JOB_ID, TrainerEnvironment
 from vishwamai.contract.environment import OUTPUT as OUTPUT_FOLDER
+from vishwamai.contract.export import ExportAnswer, ExportRequest, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.reports import UNDELIVERED, Report
 
@@ -64,8 +68,10 @@ class LocalLauncher:
         python: str = sys.executable,
         command: tuple[str, ...] = ("-P", "-m", "trainer", "train"),
         generate: tuple[str, ...] = ("-P", "-m", "trainer", "generate"),
+        export: tuple[str, ...] = ("-P", "-m", "trainer", "export"),
         max_generations: int = 1,
         generation_seconds: float = 300.0,
+        export_seconds: float = 3600.0,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._jobs = data_dir.absolute() / "jobs"
@@ -75,6 +81,7 @@ class LocalLauncher:
         self._command = command
         self._environ = environ
         self._generations = Generations((python, *generate), at_once=max_generations, seconds=generation_seconds)
+        self._exports = Exports((python, *export), seconds=export_seconds)
         # A restart, and the next job of the same shape, need not compile anew what this machine has compiled before.
         self._compiled = data_dir.absolute() / COMPILED
 
@@ -96,8 +103,15 @@ class LocalLauncher:
 
     async def generate(self, job_id: str, request: GenerateRequest) -> GenerateAnswer:
         """Texts from a committed checkpoint, made by a process of this machine that only reads the job's folder."""
-        place = await in_thread(self._generation_place, job_id)
-        return await self._generations.run(place, request)
+        return await self._generations.run(await in_thread(self._place, job_id, GenerationRefused), request)
+
+    async def export(self, job_id: str, step: int, request: ExportRequest) -> ExportAnswer:
+        """A folder of the job's folder, made by a process of this machine."""
+        return await self._exports.run(await in_thread(self._place, job_id, ExportRefused), step, request)
+
+    async def exported(self, job_id: str, step: int, dtype: ExportType, name: str) -> Path:
+        """Where the file is."""
+        return await in_thread(exported_file, self._jobs / job_id, step, dtype, name)
 
     def output(self, job_id: str) -> str:
         """The job's folder."""
@@ -106,12 +120,12 @@ class LocalLauncher:
     async def close(self) -> None:
         """Nothing is held: the processes are nobody's children."""
 
-    def _generation_place(self, job_id: str) -> Place:
+    def _place(self, job_id: str, refused: type[Exception]) -> Place:
         try:
             environment = self._inherited() | {COMPILE_CACHE: str(self._compiled)}
             return Place(self._jobs / job_id, self._directory(job_id), environment)
         except (OSError, LaunchError) as error:
-            raise GenerationRefused(f"The job's folder cannot be used: {error}") from error
+            raise refused(f"The job's folder cannot be used: {error}") from error
 
     def _folder(self, job_id: str, attempt: int) -> Path:
         return self._jobs / job_id / "attempts" / str(attempt)

@@ -9,7 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from service.launchers.base import Busy, CannotGenerate, GenerationFailed, GenerationRefused
+from service.launchers.base import (
+    Busy,
+    CannotGenerate,
+    ExportFailed,
+    ExportRefused,
+    GenerationFailed,
+    GenerationRefused,
+    NoExport,
+)
 from service.operations.generate import NoCheckpoint
 from service.operations.jobs import UnknownCheckpoint
 from service.operations.reports import InvalidReport
@@ -157,6 +165,9 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], dict[str, Any]]] = {
     CannotGenerate: lambda error: {"status": 501, "kind": "not-on-this-launcher"},
     GenerationRefused: lambda error: {"status": 422, "kind": "generation-refused"},
     GenerationFailed: lambda error: {"status": 500, "kind": "generation-failed"},
+    ExportRefused: lambda error: {"status": 422, "kind": "export-refused"},
+    ExportFailed: lambda error: {"status": 500, "kind": "export-failed"},
+    NoExport: lambda error: {"status": 404, "kind": "no-export"},
     UnknownJob: lambda error: {"status": 404, "kind": "unknown-job"},
     ForbiddenMove: lambda error: {"status": 409, "kind": "forbidden-in-this-state"},
     FencedAttempt: lambda error: {"status": 409, "kind": "fenced-attempt"},

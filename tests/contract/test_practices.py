@@ -56,6 +56,7 @@ def test_nothing_to_say():
         ("no-evaluation", {"logging": {"eval_every": 600_000}}),
         ("rare-checkpoints", {"logging": {"save_every": 0}}),
         ("rare-checkpoints", {"logging": {"save_every": 300_000}}),
+        ("best-checkpoints-unknown", {"checkpoint": {"keep_best": 2}, "logging": {"save_every": 2500}}),
         ("old-accelerator", {"tpu": {"accelerator": "v3"}}),
     ],
 )

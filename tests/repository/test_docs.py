@@ -140,6 +140,7 @@ def calls_of(text: str) -> list[list[str]]:
 def test_calls_work_as_printed(tmp_path: Path):
     calls, called = calls_of(OPERATING), set()
     launcher = FakeLauncher()
+    launcher.exported_files = {"config.json": ROOT / "examples/tiny.json"}
     api = create_app(Settings(data_dir=tmp_path, tick_seconds=0.02), launcher)
     with TestClient(api, base_url="http://127.0.0.1:8000") as client:
         job = ""
@@ -147,7 +148,8 @@ def test_calls_work_as_printed(tmp_path: Path):
             method, url, headers, body = request_of(words)
             answer = client.request(method, url.replace("$JOB", job), headers=headers, content=body)
             assert answer.status_code in {200, 201}, (words, answer.text)
-            called.add(url.partition("?")[0].removeprefix("http://127.0.0.1:8000").replace("$JOB", "{job_id}"))
+            path = url.partition("?")[0].removeprefix("http://127.0.0.1:8000").replace("$JOB", "{job_id}")
+            called.add(path.replace("/checkpoints/100", "/checkpoints/{step}").replace("config.json", "{name}"))
             if method == "POST" and url.endswith("/jobs"):
                 job = answer.json()["id"]
                 launcher.launches.get(timeout=30)

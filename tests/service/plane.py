@@ -4,13 +4,15 @@ import json
 import queue
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from service.launchers.base import Launch
+from service.launchers.base import Launch, NoExport
 from service.records import Observation
+from vishwamai.contract.export import ExportAnswer, ExportedFile, ExportRequest, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
 from vishwamai.contract.reports import Report
 
@@ -29,6 +31,8 @@ class FakeLauncher:
     def __init__(self) -> None:
         self.launches: queue.Queue[Launch] = queue.Queue()
         self.generation_fault: Exception | None = None
+        self.export_fault: Exception | None = None
+        self.exported_files: dict[str, Path] = {}
         self._seen: dict[tuple[str, int], Observation] = {}
 
     async def launch(self, launch: Launch) -> None:
@@ -53,6 +57,17 @@ class FakeLauncher:
             for prompt in request.prompts
         ]
         return GenerateAnswer(texts=texts, step=request.step, kv_cache=request.kv_cache or "fp8")
+
+    async def export(self, job_id: str, step: int, request: ExportRequest) -> ExportAnswer:
+        if self.export_fault is not None:
+            raise self.export_fault
+        files = [ExportedFile(name="config.json", size_bytes=2)]
+        return ExportAnswer(step=step, dtype=request.dtype, folder=f"/runs/jobs/{job_id}/exports/{step}", files=files)
+
+    async def exported(self, job_id: str, step: int, dtype: ExportType, name: str) -> Path:
+        if name not in self.exported_files:
+            raise NoExport(f"no {name} of {step} as {dtype}")
+        return self.exported_files[name]
 
     def output(self, job_id: str) -> str:
         return f"/runs/jobs/{job_id}"

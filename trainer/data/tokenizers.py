@@ -74,6 +74,11 @@ class ByteTokenizer:
         self._byte_of_id = np.full(_BYTE_VOCABULARY, -1)
         self._byte_of_id[self._id_of_byte] = np.arange(256)
 
+    @property
+    def ids_of_bytes(self) -> Ids:
+        """The id of each byte, [256]."""
+        return self._id_of_byte
+
     def encode(self, text: str) -> Ids:
         """The ids of one text."""
         return self._id_of_byte[np.frombuffer(text.encode(), np.uint8)]

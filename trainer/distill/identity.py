@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.checkpoints import manifest
+from trainer.checkpoints import manifest, place_of
 from trainer.checkpoints.folders import committed_steps
 from trainer.data.loader import TrainingData
 from trainer.restored import checkpoint_folder
@@ -60,7 +60,7 @@ def files_fingerprint(folder: Path, run: ResolvedJob | None, step: int | None) -
             for path in files:
                 hashed.update(f"{path.name} {path.stat().st_size}".encode() + _ends(path))
         else:
-            checkpoints = checkpoint_folder(run, folder)
+            checkpoints = place_of(checkpoint_folder(run, folder))
             steps = committed_steps(checkpoints)
             at = step if step is not None else max(steps, default=None)
             files = [checkpoints / str(at) / manifest.NAME] if at in steps else []

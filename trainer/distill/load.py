@@ -12,7 +12,7 @@ from trainer.distill.kept import keep_teacher
 from trainer.errors import UserError
 from trainer.huggingface.load import load_params, read_source
 from trainer.model import Params
-from trainer.restored import state_at
+from trainer.restored import params_at
 from trainer.trained import of_model
 from vishwamai.contract.resolved import ResolvedJob, Teacher
 
@@ -45,7 +45,7 @@ def _of_run(job: ResolvedJob, mesh: Mesh, teacher: Teacher) -> Params:
     theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes())
     # Restored on this job's devices: the run's own may be others.
     here = theirs.model_copy(update={"mesh": job.mesh, "hardware": job.hardware, "execution": job.execution})
-    return of_model(state_at(here, mesh, folder, teacher.step).params)
+    return of_model(params_at(here, mesh, folder, teacher.step)[0])
 
 
 def fingerprint(params: Params) -> str:

@@ -5,7 +5,7 @@ from trainer.generate.origin import Origin
 from trainer.generate.writer import Writer
 from trainer.huggingface.load import load_params
 from trainer.mesh import make_mesh
-from trainer.restored import state_at
+from trainer.restored import params_at
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 
 
@@ -19,8 +19,7 @@ def generate(origin: Origin, request: GenerateRequest) -> GenerateAnswer:
     if origin.imported is not None:
         params = load_params(origin.imported)
     else:
-        state = state_at(job, mesh, origin.folder, request.step)
-        params, step = state.params, int(state.step)
+        params, step = params_at(job, mesh, origin.folder, request.step)
     writer = Writer(job, mesh, tokenizer, request.kv_cache, origin.eos_ids)
     texts = writer.write(params, request.prompts, request)
     return GenerateAnswer(texts=texts, step=step, kv_cache=writer.generator.kept)

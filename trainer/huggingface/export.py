@@ -18,7 +18,7 @@ from trainer.huggingface.names import Tensor, tensors
 from trainer.huggingface.start import differences
 from trainer.huggingface.tensor_folder import DTYPES, Pending, TensorFolder, write_folder, write_json
 from trainer.huggingface.write import exportable, write_config
-from vishwamai.contract.config import ModelSection
+from vishwamai.contract.config import ModelSection, TrainingConfig
 
 MAX_SHARD_BYTES = 5_000_000_000
 DTYPE_NAMES: Mapping[str, np.dtype[Any]] = {
@@ -48,8 +48,11 @@ def export_checkpoint(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     source: Source | None = None,
     token_ids: Mapping[str, int | None] | None = None,
+    run: TrainingConfig | None = None,
 ) -> None:
     """Writes weights, config.json, and the text files of `source`, the checkpoint that was imported.
+
+    `run`, the config that the weights were trained with, gives the tokenizer where `source` has none.
 
     `dtype` is float32 or bfloat16; without it each tensor keeps the source's format, and is float32 when there is none.
     The source's config.json is kept when it describes this model; otherwise one is written, with the `token_ids`
@@ -72,6 +75,10 @@ def export_checkpoint(
             write_json(folder / "config.json", config)
         if source is not None:
             _pass_on(source.folder, folder)
+        if run is not None and not (folder / "tokenizer.json").exists():
+            from trainer.huggingface.tokenizer import write_tokenizer  # brings jax, whose devices are chosen by now
+
+            write_tokenizer(run, folder)
     except OSError as error:
         raise folder_problem(folder, error) from error
 

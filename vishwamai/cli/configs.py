@@ -150,7 +150,11 @@ def _show_facts(to: Output, one: FieldFacts) -> None:
         to.out.print()
         render.show(to.out, _settings_table([explain(name) for name in one.fields]))
         return
-    pairs: list[tuple[str, Any]] = [("default", _default(one)), ("accepted", one.accepted)]
+    pairs: list[tuple[str, Any]] = [
+        ("default", _default(one)),
+        ("accepted", one.accepted),
+        ("a change", one.resume),
+    ]
     to.out.print(render.facts(pairs))
 
 

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -95,6 +96,23 @@ class Connection:
                 return checked(response, self.server)
             self._sleep(self._pause(attempt, response.headers.get("Retry-After")))
         raise AssertionError("attempts must be at least 1")
+
+    def download(self, path: str, to: Path, *, query: Query | None = None) -> None:
+        """Writes an answer's body to a file, which is whole or absent. Raises as `send` does, once, and OSError."""
+        partial = to.with_name(f".{to.name}.partial")
+        try:
+            with self._http.stream("GET", path, params=_given(query)) as response:
+                if not response.is_success:
+                    response.read()
+                    checked(response, self.server)
+                with partial.open("wb") as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+            partial.replace(to)
+        except httpx2.TransportError as error:
+            raise Unreachable(self.server, _reason(error)) from error
+        finally:
+            partial.unlink(missing_ok=True)
 
     @contextmanager
     def stream(self, path: str, *, last_event_id: int | None = None) -> Iterator[httpx2.EventSource]:

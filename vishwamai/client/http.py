@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -27,12 +28,15 @@ from vishwamai.contract.api import (
     Validation,
     Version,
 )
+from vishwamai.contract.export import ExportAnswer, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
 from vishwamai.contract.states import JobState
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 GENERATION_WAIT = 3600.0
 """Seconds that texts may take; the control plane has its own, shorter limit."""
+EXPORT_WAIT = 86_400.0
+"""Seconds that an export may take; the control plane has its own limit."""
 FOLLOW_WAIT = 10.0
 """Seconds the server may hold an answer back until there is something to say."""
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -137,6 +141,19 @@ class Client:
         body = request.model_dump(exclude_unset=True)
         path = _path(job_id, ":generate")
         return self._read(GenerateAnswer, "POST", path, document=body, wait=GENERATION_WAIT)
+
+    def export(self, job_id: str, step: int, *, dtype: ExportType = "float32", to: Path | None = None) -> ExportAnswer:
+        """A committed checkpoint as a Hugging Face folder on the control plane's machine, and in the folder `to` here.
+
+        Raises OSError when `to` cannot be written to.
+        """
+        path = _path(job_id, f"/checkpoints/{step}")
+        answer = self._read(ExportAnswer, "POST", f"{path}:export", document={"dtype": dtype}, wait=EXPORT_WAIT)
+        if to is not None:
+            to.mkdir(parents=True, exist_ok=True)
+            for file in answer.files:
+                self._connection.download(f"{path}/export/{file.name}", to / file.name, query={"dtype": dtype})
+        return answer
 
     def attempts(self, job_id: str) -> AttemptList:
         """The job's attempts, oldest first."""

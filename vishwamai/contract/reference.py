@@ -7,6 +7,7 @@ from pydantic import Field
 from vishwamai.contract.base import Value
 from vishwamai.contract.legacy import BECAME, LEGACY, Fixed, NumberFormat, Renamed, Special, Unsupported, legacy_rule
 from vishwamai.contract.nearness import nearest
+from vishwamai.contract.resume import RULE_OF
 from vishwamai.contract.schema import Schema, bounds, find, in_words, json_schema, members, settings, target
 
 __all__ = ["FieldFacts", "UnknownName", "explain", "fields", "json_schema"]
@@ -35,6 +36,11 @@ class FieldFacts(Value):
     range: str | None = Field(None, description="Bounds of a number: '>= 1 and <= 1024'.")
     choices: list[str] = Field([], description="The words it may be.")
     fields: list[str] = Field([], description="A section's settings, by dotted name.")
+    resume: str | None = Field(
+        None,
+        description="What a change does to a run that goes on from a checkpoint (free, content, course: a warning, "
+        "breaks: refused), and why; null for a section.",
+    )
 
 
 class UnknownName(LookupError):
@@ -92,6 +98,7 @@ def _facts(name: str) -> FieldFacts:
     options: list[Schema] = schema.get("anyOf", [schema])
     kinds = [option["type"] for option in options if option.get("type") not in (None, "null")]
     default = schema.get("default")
+    rule = RULE_OF.get(name)
     return FieldFacts(
         name=name,
         type="section" if inner else " or ".join(_TYPES[kind] for kind in kinds),
@@ -102,6 +109,7 @@ def _facts(name: str) -> FieldFacts:
         range=next((found.strip() for option in options if (found := bounds(option))), None),
         choices=[word for option in options for word in (*option.get("enum", ()), *_constant(option))],
         fields=[f"{name}.{field}" for field in inner],
+        resume=None if rule is None else f"{rule.effect}: {rule.why}",
     )
 
 

@@ -16,6 +16,8 @@ EXPECTED = {
     "/jobs/{job_id}/logs": {"get"},
     "/jobs/{job_id}/metrics": {"get"},
     "/jobs/{job_id}/checkpoints": {"get"},
+    "/jobs/{job_id}/checkpoints/{step}:export": {"post"},
+    "/jobs/{job_id}/checkpoints/{step}/export/{name}": {"get"},
     "/jobs/{job_id}/attempts": {"get"},
     "/jobs/{job_id}/manifest": {"get"},
     "/jobs/{job_id}/reports": {"post"},

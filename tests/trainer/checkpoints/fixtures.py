@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from trainer import lock
 from trainer.checkpoints import Checkpoints
 from vishwamai.contract.config import CheckpointSection
 from vishwamai.contract.reports import CheckpointEvent
@@ -48,8 +49,8 @@ def assert_same(found: State, expected: State) -> None:
 class Recorder:
     """Opens checkpoints of one folder, and keeps the events they told."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path | str) -> None:
+        self.directory: Any = directory
         self.events: list[CheckpointEvent] = []
         self._opened: list[Checkpoints] = []
 
@@ -76,4 +77,4 @@ class Recorder:
             checkpoints.close()
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.directory.iterdir())
+        return sorted(path.name for path in self.directory.iterdir() if path.name != lock.NAME)

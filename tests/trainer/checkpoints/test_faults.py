@@ -8,9 +8,12 @@ from pathlib import Path
 
 import jax
 import pytest
+from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.trainer.checkpoints.fixtures import Recorder, State, abstract, assert_same, make_state
-from trainer.checkpoints import manifest
+from trainer.checkpoints import manifest, places
 from trainer.errors import StorageError, UserError
 
 STATE_FILES = 8
@@ -100,36 +103,72 @@ class TestUnwritableFolder:
         with pytest.raises(UserError, match=r"Permission denied.*checkpoint\.directory"):
             Recorder(tmp_path).open()
 
+    def test_one_that_became_read_only(self, recorder, monkeypatch):
+        recorder.save(10, 20)
+        (recorder.directory / "20" / manifest.NAME).unlink()
+
+        def refuse(*_):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(places, "rename", refuse)
+        with pytest.raises(StorageError, match=r"20 could not be renamed to \*\.corrupt: Read-only file system"):
+            recorder.open().restore(abstract(make_state(0)))
+
     def test_an_address(self):
-        with pytest.raises(UserError, match="is an address"):
-            Recorder(Path("gs://bucket/run")).open()
+        with pytest.raises(UserError, match=r"checkpoints go to folders and to gs:// addresses"):
+            Recorder(Path("s3://bucket/run")).open()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a checkpoint, its files' names and contents."""
+    recorder = Recorder(tmp_path_factory.mktemp("saved"))
+    recorder.save(10)
+    recorder.close()
+    folder = epath.Path(recorder.directory / "10")
+    return folder, {name: (folder / name).read_bytes() for name in sorted(places.files(folder))}
 
 
 class TestDamage:
     def test_any_damaged_file_is_noticed_and_the_one_before_is_restored(self, recorder, tmp_path):
         recorder.save(10, 20)
+        recorder.close()
         sound = tmp_path / "sound"
         recorder.directory.rename(sound)
         names = [path.relative_to(sound) for path in sorted((sound / "20").rglob("*")) if path.is_file()]
         assert len(names) > STATE_FILES
-        for name in names:
-            if name.name == "commit_success.txt":
-                continue
-            for damage in (self.flip_a_byte, self.truncate, Path.unlink):
-                shutil.copytree(sound, recorder.directory)
-                damage(recorder.directory / name)
-                recorder.events.clear()
-                restored = recorder.open().restore(abstract(make_state(0)))
-                told = recorder.told()
-                if told == [("restored", 20)] and damage == self.flip_a_byte:
-                    # A flipped bit in a time stamp that nothing reads does no harm.
-                    assert name == Path("20/_CHECKPOINT_METADATA")
-                    assert_same(restored.state, make_state(20))
-                else:
-                    assert told == [("corrupt", 20), ("restored", 10)], (name, damage)
-                    assert_same(restored.state, make_state(10))
-                    assert recorder.names() == ["10", "20.corrupt"]
-                shutil.rmtree(recorder.directory)
+        for number, name in enumerate(names):
+            damage = (self.flip_a_byte, self.truncate, Path.unlink)[number % 3]
+            shutil.copytree(sound, recorder.directory)
+            damage(recorder.directory / name)
+            recorder.events.clear()
+            checkpoints = recorder.open()
+            restored = checkpoints.restore(abstract(make_state(0)))
+            checkpoints.close()
+            assert recorder.told() == [("corrupt", 20), ("restored", 10)], (name, damage)
+            assert_same(restored.state, make_state(10))
+            assert recorder.names() == ["10", "20.corrupt"]
+            shutil.rmtree(recorder.directory)
+
+    @given(data=st.data())
+    def test_a_flipped_bit_or_a_shorter_or_missing_file_is_damage(self, saved, data):
+        folder, contents = saved
+        name = data.draw(st.sampled_from(sorted(contents)))
+        content = contents[name]
+        place = data.draw(st.integers(0, len(content) - 1))
+        flipped = content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
+        path = Path(folder / name)
+        manifest.verify(folder)
+        try:
+            for damaged in (flipped, content[:place]):
+                path.write_bytes(damaged)
+                with pytest.raises(manifest.DamagedCheckpoint):
+                    manifest.verify(folder)
+            path.unlink()
+            with pytest.raises(manifest.DamagedCheckpoint):
+                manifest.verify(folder)
+        finally:
+            path.write_bytes(content)
 
     @staticmethod
     def flip_a_byte(path):
@@ -204,7 +243,7 @@ class TestKilledRuns:
             raise OSError(errno.EIO, "killed here")
 
         with monkeypatch.context() as patch:
-            patch.setattr("trainer.checkpoints.folders.shutil.rmtree", die)
+            patch.setattr("trainer.checkpoints.places.shutil.rmtree", die)
             checkpoints.save(make_state(20), 20, {})
             checkpoints.wait()
         assert recorder.names() == ["10.deleting", "20"]

@@ -12,7 +12,7 @@ from tests.trainer.huggingface.goldens import FOLDER
 from tests.trainer.run.lives import Observer, live, small_job
 from trainer.generate.command import generate
 from trainer.generate.origin import find_origin
-from trainer.huggingface.command import export_run
+from trainer.huggingface.command import export
 from trainer.huggingface.load import load_params, read_source
 from vishwamai.contract.generation import GenerateRequest
 from vishwamai.contract.resolved import ResolvedJob
@@ -65,7 +65,7 @@ def test_a_run_beside_a_teacher_tells_and_keeps_what_it_followed(teacher, tmp_pa
     asked = GenerateRequest(prompts=["line 7"], max_new_tokens=3, min_length=3)
     (written,) = generate(find_origin(tmp_path / "out", "cpu", None), asked).texts
     assert written.new_tokens == 3
-    export_run(job, tmp_path / "out", tmp_path / "exported", dtype=None, max_shard_bytes=10**9)
+    export(str(tmp_path / "out"), tmp_path / "exported", step=None, dtype=None, max_shard_bytes=10**9)
     exported = load_params(read_source(tmp_path / "exported"))
     assert "projection" not in exported
     assert exported["embedding"].shape == (258, 16)

@@ -101,10 +101,18 @@ class DataSection(Section):
 class CheckpointSection(Section):
     """Which checkpoints are kept, and where a run starts from."""
 
-    directory: Location | None = Field(None, description="Where checkpoints go. Absent: the job's own output folder.")
+    directory: Location | None = Field(
+        None, description="Folder or gs:// address where checkpoints go. Absent: the job's own output folder."
+    )
     keep_last: int = Field(3, ge=1, le=10_000, description="Newest checkpoints kept.")
     keep_every: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Also keep every checkpoint whose step is a multiple of this."
+    )
+    keep_best: int | None = Field(
+        None, ge=1, le=10_000, description="Also keep this many of lowest evaluation loss, of the steps evaluated."
+    )
+    best_of: str | None = Field(
+        None, min_length=1, max_length=64, description="Evaluation set that keep_best goes by. Absent: the first."
     )
     asynchronous: bool = Field(True, description="Write in the background while training goes on.")
     init_from: Location | None = Field(

@@ -250,6 +250,22 @@ def checkpoints(job: ResolvedJob) -> Notice | None:
     )
 
 
+def best_checkpoints(job: ResolvedJob) -> Notice | None:
+    """A checkpoint has a rank when its own step is evaluated."""
+    every, saves = job.effective.logging.eval_every, job.effective.logging.save_every
+    if job.effective.checkpoint.keep_best is None or (every and saves and saves % every == 0):
+        return None
+    return Notice(
+        code="best-checkpoints-unknown",
+        pointer="/checkpoint/keep_best",
+        message=(
+            "checkpoint.keep_best goes by the evaluation of a checkpoint's own step, and not every one has it: "
+            f"logging.save_every is {saves}, logging.eval_every {every}."
+        ),
+        fix="Make logging.save_every a multiple of logging.eval_every.",
+    )
+
+
 def old_generation(job: ResolvedJob) -> Notice | None:
     """TPU v3 is the oldest generation served."""
     if not on_tpu(job) or job.hardware.accelerator != "v3":
@@ -273,6 +289,7 @@ RULES: tuple[Rule, ...] = (
     mixed_precision,
     checkpoints,
     evaluations,
+    best_checkpoints,
     demo_corpus,
     block_size,
     vocabulary,
