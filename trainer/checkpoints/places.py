@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from etils import epath
 
 from trainer.errors import UserError
@@ -44,6 +43,8 @@ def place_of(location: str | os.PathLike[str]) -> epath.Path:
             f"checkpoint.directory {text!r}: checkpoints go to folders and to gs:// addresses, and Orbax writes to no "
             f"{scheme[1]}:// (it would take it for a file's relative path); mount it, or name another place"
         )
+    import fsspec  # brings much, for addresses alone
+
     # Objects are written by TensorStore as well, of which fsspec would not know: a listing that it kept would be stale.
     fsspec.config.conf.setdefault(_GCS, {})["use_listings_cache"] = False
     return epath.Path(re.sub(r"^gs:/+", "gs://", text))  # pathlib makes one slash of two
@@ -92,5 +93,7 @@ def free_bytes(place: epath.Path) -> int | None:
 
 
 def _store() -> Any:
+    import fsspec
+
     # As etils.epath asks for it: the same instance, and so the same connections and credentials.
     return fsspec.filesystem(_GCS, finalize_on_close=True)

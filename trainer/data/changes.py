@@ -19,8 +19,8 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str], step: int
     Raises:
       UserError: the tokenizer is another, or the corpus is and `allow_change` is false.
     """
-    for name in before.keys() & now.keys():
-        if before[name] == now[name]:
+    for name in now:  # the tokenizer first: another one makes another corpus, too
+        if before.get(name, now[name]) == now[name]:
             continue
         old, new = before[name][:_SHOWN], now[name][:_SHOWN]
         what = f"the checkpoint of step {step} was trained with another {name.split('_')[0]}: {old}, and this is {new}"

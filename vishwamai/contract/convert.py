@@ -63,11 +63,15 @@ def convert(document: dict[str, Any]) -> Conversion:
     return Conversion(config=rewriting.nested(), notes=rewriting.notes_in_order())
 
 
+_FREE_NAMES = {"run.labels", "data.eval"}
+"""Settings that may be objects whose names are the author's own."""
+
+
 def _leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every name with a value, dotted; an empty object and a setting that is an object (labels) are values."""
+    """Every name with a value, dotted; an empty object and a setting that is an object are values."""
     for key, inner in value.items():
         name = prefix + (f'"{key}"' if "." in key else key)
-        if isinstance(inner, dict) and inner and name != "run.labels":
+        if isinstance(inner, dict) and inner and name not in _FREE_NAMES:
             yield from _leaves(inner, f"{name}.")
         else:
             yield name, inner

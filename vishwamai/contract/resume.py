@@ -56,7 +56,7 @@ RULES: tuple[Rule, ...] = (
     _rule(Effect.BREAKS, "the moments are kept otherwise", "training.optimizer", "name state_dtype"),
     _rule(Effect.BREAKS, "tokens get other ids", "sequence", "pad_token_id eos_token_id"),
     _rule(Effect.CONTENT, "another tokenizer is refused", "data", "tokenizer"),
-    _rule(Effect.CONTENT, "another corpus is a warning", "data", "train eval"),
+    _rule(Effect.CONTENT, "another corpus is refused, unless data.allow_change", "data", "train eval"),
     _rule(Effect.CONTENT, "other weights of the teacher are a warning", "distillation", "teacher_model"),
     _rule(
         Effect.COURSE,
@@ -89,7 +89,7 @@ RULES: tuple[Rule, ...] = (
         "another loss; a projection of other shape is refused",
         "distillation",
         "teacher_dtype divergence jsd_beta temperature final_temperature alpha use_intermediate_distillation "
-        "intermediate_layer_mapping hidden_loss hidden_weight",
+        "intermediate_layer_mapping hidden_loss hidden_weight teacher_seq_len unshared_tokens cache cache_top_k cache_rest",
     ),
     _rule(
         Effect.COURSE,
@@ -97,6 +97,8 @@ RULES: tuple[Rule, ...] = (
         "data",
         "eval_fraction format text_field min_length shuffle",
     ),
+    _rule(Effect.COURSE, "other batches are left out", "training", "on_bad_loss spike_threshold"),
+    _rule(Effect.FREE, "where prepared text is kept, and whether other text is taken", "data", "cache allow_change"),
     _rule(Effect.COURSE, "evaluation losses cannot be compared with earlier ones", "data", "eval_batches"),
     _rule(Effect.COURSE, "another order of the data, and other dropout", "run", "seed"),
     _rule(
@@ -132,7 +134,7 @@ RULES: tuple[Rule, ...] = (
         Effect.FREE,
         "when the run ends, not how it trains",
         "training",
-        "max_bad_steps find_bad_layer early_stopping.patience early_stopping.min_delta",
+        "max_bad_steps find_bad_layer early_stopping.patience early_stopping.min_delta early_stopping.eval_set",
     ),
     _rule(
         Effect.FREE,
@@ -147,7 +149,12 @@ RULES: tuple[Rule, ...] = (
         "directory keep_last keep_every keep_best best_of asynchronous init_from restore",
     ),
     _rule(Effect.FREE, "where it runs, not how it trains", "tpu", "reservation flex_start compute_class"),
-    _rule(Effect.FREE, "bookkeeping", "run", "name labels tags notes max_restarts queue priority_class"),
+    _rule(
+        Effect.FREE,
+        "bookkeeping",
+        "run",
+        "name labels tags notes kind max_restarts grace_seconds stall_seconds queue priority_class",
+    ),
 )
 
 RULE_OF: Mapping[str, Rule] = {name: rule for rule in RULES for name in rule.settings}

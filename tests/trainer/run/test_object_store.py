@@ -21,6 +21,7 @@ def test_a_run_goes_on_from_there_as_if_nothing_had_been(object_store, uninterru
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
         "log.jsonl",
         "metrics.jsonl",
+        "prepared",
         "resolved.json",
         "sample.txt",
     ]
