@@ -89,7 +89,8 @@ RULES: tuple[Rule, ...] = (
         "another loss; a projection of other shape is refused",
         "distillation",
         "teacher_dtype divergence jsd_beta temperature final_temperature alpha use_intermediate_distillation "
-        "intermediate_layer_mapping hidden_loss hidden_weight teacher_seq_len unshared_tokens cache cache_top_k cache_rest",
+        "intermediate_layer_mapping hidden_loss hidden_weight teacher_seq_len unshared_tokens cache cache_top_k "
+        "cache_rest",
     ),
     _rule(
         Effect.COURSE,
