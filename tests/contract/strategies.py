@@ -37,6 +37,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "warmup_steps": st.integers(0, 3000) | st.integers(0, 1_000_000_000),
     "max_steps": st.integers(1, 3000) | st.integers(1, 1_000_000_000),
     "eval": st.sampled_from([None, ["a.txt"], {"wiki": ["a.txt"], "code": ["b.txt", "c.txt"]}]),
+    "best_of": st.sampled_from([None, None, "wiki"]),
     "eval_set": st.sampled_from([None, None, "wiki"]),
     "labels": st.dictionaries(
         st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,20}[A-Za-z0-9]", fullmatch=True), st.text(max_size=9)

@@ -240,6 +240,15 @@ def evaluation(asked: Asked) -> Iterator[Contradiction]:
         )
 
 
+def best_checkpoints(asked: Asked) -> Iterator[Contradiction]:
+    """Checkpoints are ranked by an evaluation set that there is."""
+    wanted, sets = asked.config.checkpoint.best_of, list(asked.config.data.eval_sets()) or [MAIN_SET]
+    if wanted is not None and wanted not in sets:
+        name = "checkpoint.best_of"
+        message = f"{name} is {wanted!r}, and data.eval has no set of that name"
+        yield _clash(asked, (name, "data.eval"), message, f"one of {', '.join(sets)}")
+
+
 def mixture(asked: Asked) -> Iterator[Contradiction]:
     """Sources of a mixture stand alone, and each has its name."""
     train = asked.config.data.train
@@ -336,6 +345,7 @@ RULES: tuple[Rule, ...] = (
     special_tokens,
     byte_tokenizer,
     evaluation,
+    best_checkpoints,
     mixture,
     sharded_weights,
     restored_step,
