@@ -1,5 +1,6 @@
 """The pod of one TPU host: which nodes take it, what it may use, and what its trainer is told."""
 
+import math
 from typing import Any
 
 from service.kubernetes import words
@@ -26,7 +27,7 @@ def pod_spec(job: ResolvedJob, cluster: Cluster, *, job_id: str, launch: int, jo
         "serviceAccountName": cluster.service_account,
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": cluster.grace_seconds,
+        "terminationGracePeriodSeconds": math.ceil(job.effective.run.grace_seconds),
         "nodeSelector": _node_selector(job),
         "tolerations": _tolerations(job),
         "securityContext": {

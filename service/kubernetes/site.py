@@ -34,7 +34,6 @@ class Cluster(BaseModel):
     output_bucket: str | None = Field(
         None, pattern=_BUCKET, description="Bucket, or folder of one, that keeps jobs' output; mounted by GCS FUSE."
     )
-    grace_seconds: int = Field(30, ge=1, le=3600, description="From SIGTERM to SIGKILL.")
     keep_seconds: int | None = Field(
         86_400, ge=0, description="How long an ended JobSet stays; None: until the job is deleted."
     )

@@ -50,7 +50,7 @@ def test_the_cluster_is_the_sites(tmp_path):
     ("text", "said"),
     [
         ("namspace: a", "namspace: Extra inputs are not permitted"),
-        ("grace_seconds: soon", "grace_seconds: Input should be a valid integer (it is 'soon')"),
+        ("keep_seconds: soon", "keep_seconds: Input should be a valid integer (it is 'soon')"),
         ("namespace: No_Label", "namespace: String should match"),
         ("- a", "valid dictionary"),
         ("a: b: c", "cannot be read"),
