@@ -7,13 +7,11 @@ from pydantic import ValidationError
 
 from trainer.checkpoints import Checkpoints, place_of
 from trainer.errors import UserError
+from trainer.kept_job import kept_job
 from trainer.model import Params
 from trainer.step import abstract_state
 from vishwamai.contract.config import CheckpointSection
-from vishwamai.contract.load import check_config
-from vishwamai.contract.problems import InvalidConfig
-from vishwamai.contract.resolve import resolve
-from vishwamai.contract.resolved import ResolvedJob, SiteDefaults
+from vishwamai.contract.resolved import ResolvedJob
 
 
 def find_run(source: str) -> tuple[ResolvedJob, Path, int | None] | None:
@@ -45,19 +43,10 @@ def _from_a_checkpoint(directory: str, step: int | None) -> tuple[ResolvedJob, P
         steps = checkpoints.committed_steps()
         if not steps:
             return None
-        config = checkpoints.extra(steps[-1] if step is None else step).get("config")
+        extra = checkpoints.extra(steps[-1] if step is None else step)
     finally:
         checkpoints.close()
-    if config is None:
-        raise UserError(f"the checkpoints in {directory!r} have no config beside them: name the run's folder")
-    try:
-        job = resolve(check_config(config), SiteDefaults(platform="cpu"))
-    except InvalidConfig as error:
-        where = f"the config kept with the checkpoints in {directory!r}"
-        raise UserError(f"{where} is none of this release: {error}") from error
-    checkpoint = job.effective.checkpoint.model_copy(update={"directory": directory})
-    effective = job.effective.model_copy(update={"checkpoint": checkpoint})
-    return job.model_copy(update={"effective": effective}), Path(), step
+    return kept_job(extra, directory), Path(), step
 
 
 def checkpoint_folder(job: ResolvedJob, output: Path) -> str:

@@ -58,7 +58,7 @@ class CachedRows:
     def __init__(self, job: ResolvedJob, folder: Path, manifest: Manifest, wanted: np.ndarray) -> None:
         """`wanted`: int64 [windows], ascending, which must all be there; else UserError."""
         assert job.teacher_cache is not None
-        self._top_k = job.teacher_cache.top_k
+        self._folder, self._top_k = folder, job.teacher_cache.top_k
         numbers = window_numbers(folder, manifest)
         windows = np.concatenate(numbers or [np.zeros(0, np.int64)])
         order = np.argsort(windows, kind="stable")
@@ -76,6 +76,13 @@ class CachedRows:
     def __call__(self, ids: np.ndarray, batch: Batch) -> Mapping[str, np.ndarray]:
         """TopWords of the windows, by field: ids and log_probs [windows, T, k], rest and target [windows, T]."""
         places = np.searchsorted(self._windows, ids)
+        found = self._windows[np.minimum(places, len(self._windows) - 1)] == ids
+        if not found.all():
+            raise UserError(
+                f"{SETTING}: the cache in {str(self._folder)!r} lacks {np.sum(~found):,} of the {len(ids):,} windows "
+                "of a batch: the run has left out bad batches, and needs later ones in their place. Run this config with "
+                "run.kind cache_teacher and a larger training.max_steps, which adds them; then start it again"
+            )
         records = np.stack([self._records[self._files[at]][self._rows[at]] for at in places])
         k = self._top_k
         log_probs, rest = records["log_probs"], records["rest"]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from trainer.distill.kept import keep_teacher
+from trainer.distill.teacher import place_of
 from trainer.errors import UserError
 from trainer.huggingface.load import load_params, read_source
 from trainer.model import Params
@@ -42,7 +43,9 @@ def _imported(folder: Path, teacher: Teacher) -> Params:
 
 def _of_run(job: ResolvedJob, mesh: Mesh, teacher: Teacher) -> Params:
     folder = Path(teacher.folder)
-    theirs = ResolvedJob.model_validate_json((folder / "resolved.json").read_bytes())
+    theirs = place_of(folder, teacher.model.max_seq_len).run
+    if theirs is None:
+        raise UserError(f"{teacher.folder!r} holds no run any more: start again")
     # Restored on this job's devices: the run's own may be others.
     here = theirs.model_copy(update={"mesh": job.mesh, "hardware": job.hardware, "execution": job.execution})
     return of_model(params_at(here, mesh, folder, teacher.step)[0])

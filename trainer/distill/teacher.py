@@ -3,6 +3,7 @@
 Reads no weights and needs no JAX, so that what is wrong is said before anything is started.
 """
 
+import json
 import logging
 import math
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from trainer.distill.cached import find_cache
 from trainer.distill.tokens import Two, classes_for, find_two
 from trainer.errors import UserError
 from trainer.huggingface.load import read_source
+from trainer.kept_job import kept_job
 from vishwamai.contract.config import DistillationSection, ModelSection
 from vishwamai.contract.resolution.attention import AttentionWork, attention_choice
 from vishwamai.contract.resolution.cache import writes_cache
@@ -28,6 +30,8 @@ _MAPPING = "distillation.intermediate_layer_mapping"
 _DIVERGENCE = "distillation.divergence"
 _WINDOW = "distillation.teacher_seq_len"
 _MOST_DEVICES = 8192
+_EXTRA = "extra/metadata"
+"""What a checkpoint keeps beside its arrays, docs/checkpoints.md."""
 _ROOM = 1.1
 """Of a teacher's window over what a sample needs."""
 
@@ -123,25 +127,49 @@ def place_of(folder: Path, window: int) -> Place:
     """What is in a teacher's folder. Raises UserError when it is no model that this release knows."""
     if not folder.is_dir():
         raise UserError(f"{_SETTING} {str(folder)!r} is not a folder: name one that holds a checkpoint or a run")
-    for output, step in _runs_above(folder):
-        if (output / "resolved.json").is_file():
-            return _of_run(output, step)
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{_SETTING} {str(folder)!r} holds neither a Hugging Face config.json nor the resolved.json of a run"
-        )
+    if (folder / "resolved.json").is_file():
+        return _of_run(folder, None)
+    if (folder / "config.json").is_file():
+        return _of_hugging_face(folder, window)
+    if found := _of_checkpoints(folder):
+        return found
+    raise UserError(
+        f"{_SETTING} {str(folder)!r} holds neither a Hugging Face config.json nor the resolved.json of a run, nor "
+        "checkpoints: name a folder that does"
+    )
+
+
+def _of_hugging_face(folder: Path, window: int) -> Place:
     try:
         return Place(folder, read_source(folder, window).model)
     except UserError as error:
         raise UserError(f"{_SETTING}: {error}") from error
 
 
-def _runs_above(folder: Path) -> Iterator[tuple[Path, int | None]]:
-    """A run's output may be named by itself, by its folder of checkpoints, or by one checkpoint."""
-    yield folder, None
-    yield folder.parent, None
-    if folder.name.isdecimal():
-        yield folder.parent.parent, int(folder.name)
+def _of_checkpoints(folder: Path) -> Place | None:
+    """The run whose folder of checkpoints, or one checkpoint of it, this is; None when it is neither.
+
+    A checkpoint whose run's folder is elsewhere says itself what it is of.
+    """
+    step = int(folder.name) if folder.name.isdecimal() and (folder / _EXTRA).is_file() else None
+    directory = folder if step is None else folder.parent
+    if (directory.parent / "resolved.json").is_file():
+        place = _of_run(directory.parent, step)
+        assert place.run is not None
+        elsewhere = place.run.effective.checkpoint.directory
+        if directory.absolute() == Path(elsewhere or place.folder / "checkpoints").absolute():
+            return place
+    kept = {
+        int(path.parents[1].name): path for path in directory.glob(f"*/{_EXTRA}") if path.parents[1].name.isdecimal()
+    }
+    if not kept:
+        return None
+    path = kept[max(kept) if step is None else step]
+    try:
+        run = kept_job(json.loads(path.read_bytes()), str(directory))
+    except (UserError, ValueError, OSError) as error:
+        raise UserError(f"{_SETTING}: {str(path)!r} cannot be used: {error}") from error
+    return Place(directory, run.effective.model, run, step)
 
 
 def _of_run(output: Path, step: int | None) -> Place:

@@ -197,6 +197,16 @@ def test_a_cache_of_something_else_is_refused_before_the_first_step(teacher, cac
         opened(job(tmp_path, teacher, "train", cache=cache, **change), tmp_path)
 
 
+def test_windows_beyond_those_foreseen_are_missed(teacher, cache, tmp_path):
+    """A run that has left out bad batches goes on to later ones."""
+    student = job(tmp_path, teacher, "train", cache=cache)
+    data, reads = open_data(find_teacher(student), tmp_path), opened(student, tmp_path)
+    for step in (7, 9, 20):
+        ids = data.window_ids(step)
+        with pytest.raises(UserError, match=r"lacks 4 of the 4 windows of a batch: .* larger training\.max_steps"):
+            reads(ids, data.rows(ids))
+
+
 FACTS = {
     "corpus": "data.train: the cache in .* was made from other text",
     "windows": "data.train: the cache in .* numbers the windows of this text in another order",

@@ -1,13 +1,16 @@
 import json
 import re
+import shutil
 
 import pytest
 
 from tests.trainer.distill.teachers import student_of
 from tests.trainer.huggingface.goldens import FOLDER
 from tests.trainer.jobs import tiny_job
+from trainer.distill.load import fingerprint, load_teacher
 from trainer.distill.teacher import find_teacher, layer_pairs
 from trainer.errors import UserError
+from trainer.mesh import make_mesh
 from vishwamai.contract.config import DistillationSection
 from vishwamai.contract.load import check_config
 from vishwamai.contract.resolution.memory import Work, estimate
@@ -23,6 +26,39 @@ def test_a_run_its_checkpoints_and_one_of_them_name_the_same_teacher(teacher):
         assert found is not None
         assert (found.kind, found.folder, found.step) == ("run", str(teacher), step)
         assert (found.model.num_layers, found.model.hidden_dim, found.model.dropout_rate) == (3, 32, 0.0)
+
+
+def test_what_else_is_in_a_runs_folder_is_not_taken_for_the_run(teacher, tmp_path):
+    output = shutil.copytree(teacher, tmp_path / "run", ignore=shutil.ignore_patterns("compiled"))
+    shutil.copytree(FOLDER / "llama", output / "export")
+    found = student_of(output / "export", model={"vocab_size": 512}, data=TOKENS).teacher
+    assert found is not None
+    assert (found.kind, found.folder) == ("huggingface", str(output / "export"))
+    with pytest.raises(UserError, match="prepared' holds neither"):
+        student_of(output / "prepared")
+
+
+def test_checkpoints_whose_run_is_elsewhere_are_a_teacher(teacher, tmp_path):
+    kept = shutil.copytree(teacher / "checkpoints", tmp_path / "kept")
+    wanted = student_of(teacher / "checkpoints" / "4")
+    for folder, step in ((kept, None), (kept / "4", 4)):
+        job = student_of(folder)
+        assert job.teacher is not None
+        assert wanted.teacher is not None
+        assert (job.teacher.kind, job.teacher.folder, job.teacher.step) == ("run", str(kept), step)
+        assert job.teacher.model == wanted.teacher.model
+    weights = [fingerprint(load_teacher(one, make_mesh(one))) for one in (job, wanted)]
+    assert weights[0] == weights[1]
+
+
+def test_a_checkpoint_of_before_configs_were_kept_needs_its_run(teacher, tmp_path):
+    kept = shutil.copytree(teacher / "checkpoints", tmp_path / "kept")
+    for extra in kept.glob("*/extra/metadata"):
+        extra.write_text("{}")
+    with pytest.raises(
+        UserError, match=r"^distillation\.teacher_model: .* no config beside them: name the run's folder"
+    ):
+        student_of(kept)
 
 
 def test_a_hugging_face_folder_is_a_teacher():
