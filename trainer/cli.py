@@ -281,7 +281,7 @@ def _generate_request(options: argparse.Namespace) -> GenerateRequest:
     try:
         return GenerateRequest(prompts=prompts, **given)
     except ValidationError as error:
-        wrong = [f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors()]
+        wrong = [f"--{str(one['loc'][0]).replace('_', '-')} {one['input']!r}: {one['msg']}" for one in error.errors()]
         raise UserError("; ".join(wrong)) from error
 
 

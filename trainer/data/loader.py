@@ -67,6 +67,10 @@ class TrainingData:
         size = self._job.batch.sequences_per_step
         return np.array([self._order[place] for place in range((step - 1) * size, step * size)], np.int64)
 
+    def visited_windows(self, steps: int) -> np.ndarray:
+        """int64, ascending: numbers of the windows of the first `steps` optimizer steps, each once."""
+        return self._order.visited(steps * self._job.batch.sequences_per_step)
+
     def eval_sets(self) -> dict[str, list[Batch]]:
         """The batches of each evaluation set, as `eval_batches` gives them; the main set comes first."""
         return {name: self._batches_of(windows) for name, windows in self._held_out.items()}

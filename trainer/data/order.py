@@ -35,6 +35,7 @@ class Order:
         parts = [_endless(source, [seed, number], shuffle) for number, source in enumerate(sources)]
         weights = [source.weight for source in sources]
         self._shares = _integers(weights)
+        self._sources, self._parts = sources, parts
         self._order: Any = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights)
         self._order[0]  # Grain sets its counters up at the first use, which must not happen in two threads at once
 
@@ -54,6 +55,14 @@ class Order:
             counts.append(left - after)
             rest, left = rest - share, after
         return counts
+
+    def visited(self, positions: int) -> np.ndarray:
+        """int64, ascending: the windows at the first `positions`; a source that they visit whole is not walked through."""
+        found = []
+        for source, part, count in zip(self._sources, self._parts, self.counts(positions), strict=True):
+            numbers = range(source.first, source.first + source.count)
+            found.append(sorted(numbers if count >= source.count else (int(part[place]) for place in range(count))))
+        return np.unique(np.concatenate([np.asarray(part, np.int64) for part in found]))
 
 
 def _endless(source: Source, seed: list[int], shuffle: bool) -> Any:

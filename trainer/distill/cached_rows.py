@@ -17,7 +17,7 @@ from trainer.distill.cache_files import (
     read_manifest,
     window_numbers,
 )
-from trainer.distill.identity import data_facts, files_fingerprint, visited_windows
+from trainer.distill.identity import data_facts, files_fingerprint
 from trainer.distill.teacher import place_of
 from trainer.errors import UserError
 from vishwamai.contract.resolved import ResolvedJob
@@ -37,7 +37,7 @@ def open_cached_rows(job: ResolvedJob, data: TrainingData) -> "CachedRows":
         raise UserError(f"{SETTING} {str(folder)!r} holds no cache any more: write it again")
     check_facts(manifest, data_facts(job, data) | {"teacher_files": _teacher_files(job)}, folder)
     check_files(folder, manifest, contents=True)
-    return CachedRows(job, folder, manifest, visited_windows(job, data))
+    return CachedRows(job, folder, manifest, data.visited_windows(job.effective.training.max_steps))
 
 
 def _teacher_files(job: ResolvedJob) -> str | None:
@@ -80,8 +80,8 @@ class CachedRows:
         if not found.all():
             raise UserError(
                 f"{SETTING}: the cache in {str(self._folder)!r} lacks {np.sum(~found):,} of the {len(ids):,} windows "
-                "of a batch: the run has left out bad batches, and needs later ones in their place. Run this config with "
-                "run.kind cache_teacher and a larger training.max_steps, which adds them; then start it again"
+                "of a batch: the run has left out bad batches, and needs later ones in their place. Run this config "
+                "with run.kind cache_teacher and a larger training.max_steps, which adds them; then start it again"
             )
         records = np.stack([self._records[self._files[at]][self._rows[at]] for at in places])
         k = self._top_k

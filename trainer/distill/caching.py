@@ -20,7 +20,7 @@ from trainer.batch import Batch
 from trainer.data.loader import TrainingData, open_data
 from trainer.distill import cache_files
 from trainer.distill.cache_files import SETTING, Manifest, record_type
-from trainer.distill.identity import data_facts, files_fingerprint, visited_windows
+from trainer.distill.identity import data_facts, files_fingerprint
 from trainer.distill.lesson import teacher_job
 from trainer.distill.load import fingerprint, load_teacher
 from trainer.distill.teacher import place_of
@@ -113,7 +113,7 @@ class Caching:
 
     def _open(self, facts: dict[str, Any]) -> None:
         """Looks up what is there. Raises UserError when it is another cache, StorageError when the disk fails."""
-        wanted = visited_windows(self._job, self._data)
+        wanted = self._data.visited_windows(self._job.effective.training.max_steps)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -39,14 +39,6 @@ def _windows_fingerprint(data: TrainingData) -> str:
     return hashed.hexdigest()
 
 
-def visited_windows(job: ResolvedJob, data: TrainingData) -> np.ndarray:
-    """int64, ascending: numbers of the windows that training visits, all of them when it is an epoch long or more."""
-    steps = job.effective.training.max_steps
-    if steps * job.batch.sequences_per_step >= data.window_count:
-        return np.arange(data.window_count)
-    return np.unique(np.concatenate([data.window_ids(step) for step in range(1, steps + 1)]))
-
-
 def files_fingerprint(folder: Path, run: ResolvedJob | None, step: int | None) -> str | None:
     """16 hexadecimal digits of a teacher's files, without reading its weights; None when there are none to look at.
 

@@ -45,6 +45,7 @@ def test_a_mixture_keeps_its_shares_everywhere(sources, positions, seed):
     firsts = [sum(count for count, _ in sources[:n]) for n in range(len(sources))]
     order = Order([Source(first, *source) for first, source in zip(firsts, sources, strict=True)], seed, shuffle=True)
     drawn = [order[place] for place in range(positions)]
+    assert order.visited(positions).tolist() == sorted(set(drawn))
     weights = sum(weight for _, weight in sources)
     for n, (first, (count, weight)) in enumerate(zip(firsts, sources, strict=True)):
         own = [window for window in drawn if first <= window < first + count]
