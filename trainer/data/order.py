@@ -57,7 +57,7 @@ class Order:
         return counts
 
     def visited(self, positions: int) -> np.ndarray:
-        """int64, ascending: the windows at the first `positions`; a source that they visit whole is not walked through."""
+        """int64, ascending: the windows at the first `positions`; whole sources are not walked through."""
         found = []
         for source, part, count in zip(self._sources, self._parts, self.counts(positions), strict=True):
             numbers = range(source.first, source.first + source.count)
