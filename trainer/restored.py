@@ -1,5 +1,6 @@
 """The weights of a run that is over or at work elsewhere, from its output folder."""
 
+import logging
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -12,6 +13,8 @@ from trainer.model import Params
 from trainer.step import abstract_state
 from vishwamai.contract.config import CheckpointSection
 from vishwamai.contract.resolved import ResolvedJob
+
+_LOG = logging.getLogger(__name__)
 
 
 def find_run(source: str) -> tuple[ResolvedJob, Path, int | None] | None:
@@ -62,7 +65,8 @@ def params_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> t
     folder = checkpoint_folder(job, output)
     settings = CheckpointSection(restore="newest" if step is None else step)
     checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
-    if step is not None and step not in (there := checkpoints.committed_steps()):
+    there = checkpoints.committed_steps()
+    if step is not None and step not in there:
         checkpoints.close()
         listed = ", ".join(map(str, there)) or "none at all"
         raise UserError(f"{folder!r} holds no checkpoint of step {step}: choose one of those there are ({listed})")
@@ -70,4 +74,6 @@ def params_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> t
     checkpoints.close()
     if found is None:
         raise UserError(f"{folder!r} holds no checkpoints")
+    if found[1] < max(there) and step is None:
+        _LOG.warning("the newest checkpoint in %r is damaged: that of step %d is used", folder, found[1])
     return found[0]["params"], found[1]

@@ -217,7 +217,7 @@ class Checkpoints:
                 )
             return intact
         if wanted not in steps or not self._shelf.is_intact(wanted):
-            there = ", ".join(map(str, self.committed_steps())) or "none"
+            there = ", ".join(str(step) for step in self.committed_steps() if step != wanted) or "none"
             raise UserError(
                 f"checkpoint.restore asks for step {wanted}, but {str(self._shelf.directory)!r} has none to use: "
                 f"choose one of the committed steps ({there}), or 'newest'"

@@ -51,6 +51,19 @@ def test_checkpoints_whose_run_is_elsewhere_are_a_teacher(teacher, tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(teacher, tmp_path, caplog):
+    kept = shutil.copytree(teacher / "checkpoints", tmp_path / "kept")
+    newest = next(path for path in (kept / "6" / "state").rglob("*") if path.is_file() and path.stat().st_size > 100)
+    with newest.open("r+b") as file:
+        file.seek(50)
+        file.write(b"\xff\xff")
+    job = student_of(kept)
+    load_teacher(job, make_mesh(job))
+    assert "is damaged: that of step 4 is used" in caplog.text
+    with pytest.raises(UserError, match=r"asks for step 6, .* committed steps \((2, )?4\)"):
+        load_teacher(student_of(kept / "6"), make_mesh(job))
+
+
 def test_a_checkpoint_of_before_configs_were_kept_needs_its_run(teacher, tmp_path):
     kept = shutil.copytree(teacher / "checkpoints", tmp_path / "kept")
     for extra in kept.glob("*/extra/metadata"):
