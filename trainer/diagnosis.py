@@ -18,8 +18,8 @@ from vishwamai.contract.resolved import ResolvedJob
 def first_bad_layer(job: ResolvedJob, mesh: Mesh, params: Params, batch: Batch) -> str:
     """A sentence that names the first bad place of the forward pass or, if that is sound, of the backward pass.
 
-    `batch` is the bad step's and `params` the weights before it, both on the mesh. Dropout is left out, so a fault
-    that needs it goes unseen.
+    `batch` is the bad step's and `params` the weights before it, both on the mesh. Dropout is left out, and a
+    teacher, so a fault that needs them goes unseen.
     """
     forward = jax.jit(_make_bad_states(job, mesh), out_shardings=replicated(mesh))
     bad = np.flatnonzero(np.asarray(forward(params, batch)))
@@ -41,7 +41,9 @@ def first_bad_layer(job: ResolvedJob, mesh: Mesh, params: Params, batch: Batch) 
     names = [name for name in found if name != "blocks" and not _is_finite(found[name])]
     if names:
         return f"Every layer's output and gradient is a number; the gradient of {' and '.join(names)} is none."
-    return "Without dropout and loss scale, the step's loss and gradients are numbers."
+    taught = job.teacher is not None or job.teacher_cache is not None
+    without = "dropout, loss scale and teacher" if taught else "dropout and loss scale"
+    return f"Without {without}, the step's loss and gradients are numbers."
 
 
 def _make_bad_states(job: ResolvedJob, mesh: Mesh) -> Callable[[Params, Batch], jax.Array]:

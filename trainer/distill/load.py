@@ -34,7 +34,9 @@ def load_teacher(job: ResolvedJob, mesh: Mesh) -> Params:
         raise UserError(f"distillation.teacher_model: {error}") from error
     words = teacher.model.vocab_size
     params = {name: tree[:words] if name in _TABLES else tree for name, tree in params.items()}
-    return keep_teacher(job, mesh, params)
+    params = keep_teacher(job, mesh, params)
+    _check_numbers(params, teacher)
+    return params
 
 
 def _imported(folder: Path, teacher: Teacher) -> Params:
@@ -49,6 +51,20 @@ def _of_run(job: ResolvedJob, mesh: Mesh, teacher: Teacher) -> Params:
     # Restored on this job's devices: the run's own may be others.
     here = theirs.model_copy(update={"mesh": job.mesh, "hardware": job.hardware, "execution": job.execution})
     return of_model(params_at(here, mesh, folder, teacher.step)[0])
+
+
+def _check_numbers(params: Params, teacher: Teacher) -> None:
+    """Raises UserError when weights are infinite or no numbers, in the type that they are kept in."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    finite = jax.jit(lambda xs: [jnp.isfinite(x.astype(jnp.float32)).all() for x in xs])([x for _, x in leaves])
+    bad = [path for (path, _), sound in zip(leaves, jax.device_get(finite), strict=True) if not sound]
+    if bad:
+        named = ", ".join(jax.tree_util.keystr(path, simple=True, separator=".") for path in bad[:3])
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise UserError(
+            f"distillation.teacher_model {teacher.folder!r} has weights that are no finite {teacher.dtype} numbers: "
+            f"{named}{more}: name another checkpoint"
+        )
 
 
 def fingerprint(params: Params) -> str:

@@ -11,6 +11,7 @@ from trainer.distill.load import fingerprint, load_teacher
 from trainer.distill.teacher import find_teacher, layer_pairs
 from trainer.errors import UserError
 from trainer.mesh import make_mesh
+from trainer.restored import params_at
 from vishwamai.contract.config import DistillationSection
 from vishwamai.contract.load import check_config
 from vishwamai.contract.resolution.memory import Work, estimate
@@ -62,6 +63,20 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(teacher, tmp_
     assert "is damaged: that of step 4 is used" in caplog.text
     with pytest.raises(UserError, match=r"asks for step 6, .* committed steps \((2, )?4\)"):
         load_teacher(student_of(kept / "6"), make_mesh(job))
+
+
+@pytest.mark.parametrize("dtype", [None, "int8"])
+def test_a_teacher_whose_weights_are_no_numbers_is_refused(teacher, monkeypatch, dtype):
+    def broken(*given):
+        params, step = params_at(*given)
+        weight = params["blocks"]["mlp"]["up"]
+        params["blocks"]["mlp"]["up"] = weight.at[1, 0, 0].set(float("inf"))
+        return params, step
+
+    monkeypatch.setattr("trainer.distill.load.params_at", broken)
+    job = student_of(teacher, section={"teacher_dtype": dtype})
+    with pytest.raises(UserError, match=r"^distillation\.teacher_model .* no finite \w+ numbers: blocks\.mlp\.up"):
+        load_teacher(job, make_mesh(job))
 
 
 def test_a_checkpoint_of_before_configs_were_kept_needs_its_run(teacher, tmp_path):
