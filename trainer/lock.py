@@ -61,7 +61,7 @@ class FolderLock:
             if time.monotonic() >= deadline:
                 raise UserError(
                     f"another trainer is at work in {str(self._path.parent)!r}{self._holder()}: wait until it has "
-                    "ended, end it, or choose another folder (--output, or checkpoint.directory)"
+                    "ended, end it, or choose another folder (--output, checkpoint.directory or distillation.cache)"
                 )
             time.sleep(0.1)
 

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from trainer.errors import StorageError, UserError
 from trainer.goodput import Account
 from trainer.gradients import OneDevice
 from trainer.kernels import with_checked_kernel
+from trainer.lock import FolderLock
 from trainer.losses import Output, TopWords, top_words
 from trainer.mesh import batch_spec, check_platform, make_mesh, replicated
 from trainer.model import Params
@@ -62,6 +64,8 @@ class Caching:
         assert section.cache is not None
         assert section.cache_top_k is not None
         self._folder, self._top_k = Path(section.cache).expanduser(), section.cache_top_k
+        self._held = ExitStack()
+        """Keeps other writers out of the folder."""
         self._wanted = self._kept = 0
         self.step = 0
         """Steps of the training whose windows are kept, as a share of all."""
@@ -75,6 +79,8 @@ class Caching:
             self._write()
         except Ordered as order:
             raise order.after(f"with {self._kept:,} of {self._wanted:,} windows, which are kept") from None
+        finally:
+            self._held.close()
         size = in_bytes(sum(sum(one.bytes.values()) for one in self._manifest.files))
         return f"Cached {self._top_k} words of each token of {self._wanted:,} windows: {size} in {self._folder}."
 
@@ -116,8 +122,10 @@ class Caching:
         wanted = self._data.visited_windows(self._job.effective.training.max_steps)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                self._held.enter_context(FolderLock(self._folder))
         except OSError as error:
-            raise UserError(f"{SETTING} {str(self._folder)!r} cannot be made: {error.strerror}") from error
+            raise UserError(f"{SETTING} {str(self._folder)!r} cannot be written to: {error.strerror}") from error
         self._manifest = cache_files.read_manifest(self._folder) or Manifest(facts=facts)
         cache_files.check_facts(self._manifest, facts, self._folder, writing=True)
         cache_files.check_files(self._folder, self._manifest, contents=False)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -229,6 +230,16 @@ def test_what_another_job_wrote_is_not_written_over(teacher, cache, tmp_path):
     assert live(job(tmp_path, teacher, "cache_teacher", cache=cache, section={"cache_top_k": 5}), tmp_path, seen) == 2
     assert "keeps 258 words of a token, and 5 are asked for: name another folder" in seen.finished.message
     assert (cache / "cache.json").read_bytes() == before
+
+
+def test_one_writer_to_a_folder(teacher, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.lock.PATIENCE", 0.0)
+    monkeypatch.setattr("trainer.lock.FolderLock._try", lambda _: False)  # as if another process held it
+    monkeypatch.setattr("trainer.attempt.FolderLock", lambda _: nullcontext())
+    seen = Observer()
+    wanted = job(tmp_path, teacher, "cache_teacher", cache=cache, section={"cache_top_k": 258})
+    assert live(wanted, tmp_path / "out", seen) == 2
+    assert f"another trainer is at work in {str(cache)!r}" in seen.finished.message
 
 
 def test_a_cache_of_another_teacher_is_refused_and_of_one_that_is_gone_is_not(teacher, cache, tmp_path):
