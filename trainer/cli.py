@@ -299,7 +299,7 @@ def _prompts_in(name: str) -> list[str]:
 
 
 def _plan(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
-    own = parse_json(_read(options.config))
+    own = parse_json(sys.stdin.buffer.read() if str(options.config) == "-" else _read(options.config))
     document = choose_slice(own, options.slice)
     for setting in options.set:
         _assign(own, setting)

@@ -41,7 +41,7 @@ class Plans(Commands):
         """
         known = ",".join(f"{name}={folder}" for name, folder in teachers.items())
         place = Place(directory, directory, {**environment, TEACHERS: known} if known else environment)
-        options = ["--config=/dev/stdin", "--output=json", *([f"--slice={on}"] if on else [])]
+        options = ["--config=-", "--output=json", *([f"--slice={on}"] if on else [])]
         out = await self.output_of(place, options, config)
         try:
             return Plan.model_validate_json(out)

@@ -11,7 +11,7 @@ from service.launchers.local import LocalLauncher
 
 FAKE = """
 import json, os, pathlib, sys
-config = json.load(open("/dev/stdin"))
+config = json.load(sys.stdin)
 pathlib.Path(os.environ["HOME"], "heard.json").write_text(json.dumps([config, sys.argv[1:], dict(os.environ)]))
 if config == "refuse":
     print("error: --slice v9:2x4: no such accelerator", file=sys.stderr)
@@ -43,7 +43,7 @@ def test_the_config_the_slice_and_the_teachers_reach_the_process_and_secrets_do_
     plan({"run": {"name": "x"}}, "v5e:2x4", {"gemma-7b": "/models/g"})
     config, options, environ = json.loads((tmp_path / "heard.json").read_text())
     assert config == {"run": {"name": "x"}}
-    assert options == ["--config=/dev/stdin", "--output=json", "--slice=v5e:2x4"]
+    assert options == ["--config=-", "--output=json", "--slice=v5e:2x4"]
     assert environ["VISHWAMAI_TEACHERS"] == "gemma-7b=/models/g"
     assert "VISHWAMAI_DATABASE_URL" not in environ
 
