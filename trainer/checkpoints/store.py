@@ -173,7 +173,9 @@ class Checkpoints:
         check(self._shelf.extra(step), step)
         self._compare(path, self._shapes(path), shapes(abstract_state))
         state, extra = self._reading(path, lambda: self._items.read(path, abstract_state))
-        self._shelf.tell("restored", step, size_bytes=self._shelf.size(step), seconds=time.monotonic() - began)
+        seconds, size = time.monotonic() - began, self._shelf.size(step)
+        # A life that was killed may not have told what became of the others.
+        self._shelf.tell("restored", step, size_bytes=size, seconds=seconds, committed=self.committed_steps())
         return Restored(state, step, extra)
 
     def _shapes(self, path: epath.Path) -> dict[str, str]:
