@@ -151,6 +151,10 @@ class Checkpoints:
         self._current = step
         return restored
 
+    def went_back(self, step: int | None) -> None:
+        """The run goes on from another checkpoint than its newest, or from the beginning: later ones are saved anew."""
+        self._current = step
+
     def read_part(self, abstract: dict[str, Any]) -> tuple[dict[str, Any], int] | None:
         """Some fields of the state that `restore` would read, such as {"params": ...}, and its step; or None.
 
