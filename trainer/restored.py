@@ -73,8 +73,13 @@ def params_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> t
     folder = checkpoint_folder(job, output)
     settings = CheckpointSection(restore="newest" if step is None else step)
     checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
-    found = checkpoints.read_part({"params": abstract_state(job, mesh).params})
-    checkpoints.close()
+    try:
+        if step is not None and step not in (there := checkpoints.committed_steps()):
+            steps = ", ".join(map(str, there)) or "none"
+            raise UserError(f"there is no checkpoint of step {step} in {folder!r}: choose one of its steps ({steps})")
+        found = checkpoints.read_part({"params": abstract_state(job, mesh).params})
+    finally:
+        checkpoints.close()
     if found is None:
         raise UserError(f"{folder!r} holds no checkpoints")
     return found[0]["params"], found[1]

@@ -88,7 +88,7 @@ def test_arrays_of_the_optimizer_are_not_read(run, tmp_path, monkeypatch):
     ("source", "options", "said"),
     [
         ("checkpoints/1", ("--step", "2"), "is the checkpoint of step 1, and --step asks for 2"),
-        (".", ("--step", "7"), "choose one of the committed steps (1, 2)"),
+        (".", ("--step", "7"), "no checkpoint of step 7 in"),
     ],
 )
 def test_a_step_that_is_not_there(run, tmp_path, capsys, source, options, said):
