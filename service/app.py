@@ -93,6 +93,7 @@ def _local_launcher(settings: Settings) -> LocalLauncher:
         max_generations=settings.max_generations,
         generation_seconds=settings.generation_seconds,
         export_seconds=settings.export_seconds,
+        plan_seconds=settings.plan_seconds,
     )
 
 

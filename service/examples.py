@@ -30,6 +30,7 @@ from vishwamai.contract.api import (
 from vishwamai.contract.export import ExportAnswer, ExportedFile, ExportRequest
 from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
 from vishwamai.contract.load import check_config
+from vishwamai.contract.plan import Plan, PlanMemory
 from vishwamai.contract.problems import Problem, ProblemDocument
 from vishwamai.contract.reports import (
     EvalEvent,
@@ -41,6 +42,7 @@ from vishwamai.contract.reports import (
     StepEvent,
 )
 from vishwamai.contract.resolve import resolve
+from vishwamai.contract.resolved import Mesh
 from vishwamai.contract.states import JobState
 
 CONFIG = {
@@ -79,13 +81,32 @@ _EXPORTED = ExportAnswer(
 _ANSWER = GenerateAnswer(texts=[_TEXT], step=100, kv_cache="fp8")
 
 
+_PLAN = Plan(
+    accelerator="v5e",
+    topology="2x4",
+    num_slices=1,
+    devices=8,
+    mesh=Mesh(data=8),
+    parameters=327_000_000,
+    tokens_per_step=131_072,
+    tokens_per_device=16_384,
+    fits=False,
+    memory=PlanMemory(required=18 * 2**30, available=16_911_433_728),
+    advice=["training.batch_size 4 with grad_accum_steps 8 saves 1.2 GiB"],
+    decisions=[],
+    notes=[],
+    versions={"jax": "0.12.0.1", "libtpu": "0.0.52"},
+    compile_seconds=41.5,
+)
+
+
 def examples() -> dict[str, Any]:
     """Example bodies by the name of their schema."""
     values = [*_job_values(), *_watching_values(), *_report_values(), _PROBLEM, accelerator_list()]
     values += [Health(status="ok", checks={"database": "ok", "reconcile": "ok"})]
     values += [Index(service="VishwamAI training service", version=__version__, links={"jobs": "/jobs"})]
     values += [Version(version=__version__, launcher="local"), RetryRequest(from_step=100)]
-    values += [_REQUEST, _ANSWER, ExportRequest(dtype="bfloat16"), _EXPORTED]
+    values += [_REQUEST, _ANSWER, ExportRequest(dtype="bfloat16"), _EXPORTED, _PLAN]
     return {type(value).__name__: value.model_dump(mode="json") for value in values}
 
 

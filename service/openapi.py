@@ -37,7 +37,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             if name in known:
                 content["example"] = known[name]
     paths = document["paths"]
-    for path in ("/jobs", "/manifests"):
+    for path in ("/jobs", "/manifests", "/plans"):
         paths[path]["post"]["requestBody"]["content"]["application/json"]["example"] = CONFIG
     paths["/config-schema"]["get"]["responses"]["200"]["content"]["application/json"]["example"] = json_schema()
     return document

@@ -48,6 +48,8 @@ class Settings:
     """Longest time that one generation of text may take."""
     export_seconds: float = 3600.0
     """Longest time that the export of a checkpoint may take."""
+    plan_seconds: float = 1800.0
+    """Longest time that the TPU compiler may take for a plan."""
 
     cluster_file: Path | None = None
     """JSON or YAML: the Kubernetes cluster for which manifests are rendered; docs/kubernetes.md has its fields."""
@@ -93,6 +95,7 @@ class Settings:
             steps_per_job=_whole(environ, "VISHWAMAI_STEPS_PER_JOB", defaults.steps_per_job, 100, 1 << 30),
             max_generations=_whole(environ, "VISHWAMAI_MAX_GENERATIONS", defaults.max_generations, 1, 1000),
             generation_seconds=_seconds(environ, "VISHWAMAI_GENERATION_SECONDS", defaults.generation_seconds, 86_400),
+            plan_seconds=_seconds(environ, "VISHWAMAI_PLAN_SECONDS", defaults.plan_seconds, 86_400),
             export_seconds=_seconds(environ, "VISHWAMAI_EXPORT_SECONDS", defaults.export_seconds, 86_400),
             cluster_file=Path(file) if (file := environ.get("VISHWAMAI_CLUSTER_FILE")) else None,
             teachers=_teachers(environ),

@@ -16,10 +16,10 @@ from trainer.devices import detect_platform, prepare_devices
 from trainer.endings import ending_of
 from trainer.errors import TrainerError, UserError
 from trainer.plan.command import choose_slice, make_plan, settle
-from trainer.plan.text import as_text
 from vishwamai.contract.environment import COMPILE_CACHE, TrainerEnvironment, read_cache, read_teachers
 from vishwamai.contract.generation import CacheFormat, GenerateRequest
 from vishwamai.contract.load import check_config, parse_json
+from vishwamai.contract.plan_text import as_text
 from vishwamai.contract.problems import InvalidConfig
 from vishwamai.contract.resolve import resolve
 from vishwamai.contract.resolved import Platform, ResolvedJob, SiteDefaults
@@ -299,7 +299,7 @@ def _prompts_in(name: str) -> list[str]:
 
 
 def _plan(options: argparse.Namespace, environ: MutableMapping[str, str]) -> int:
-    own = parse_json(_read(options.config))
+    own = parse_json(sys.stdin.buffer.read() if str(options.config) == "-" else _read(options.config))
     document = choose_slice(own, options.slice)
     for setting in options.set:
         _assign(own, setting)

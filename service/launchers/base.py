@@ -1,5 +1,6 @@
 """What reconcile needs of a launcher. Names are deterministic, so every call may be repeated."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 from service.records import Observation
 from vishwamai.contract.export import ExportAnswer, ExportRequest, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
+from vishwamai.contract.plan import Plan
 from vishwamai.contract.reports import Report
 from vishwamai.contract.resolved import ResolvedJob
 
@@ -54,6 +56,12 @@ class Launcher(Protocol):
     async def exported(self, job_id: str, step: int, dtype: ExportType, name: str) -> Path:
         """A file of an export that is done. Raises NoExport."""
 
+    async def plan(self, config: bytes, on: str | None, teachers: Mapping[str, str]) -> Plan:
+        """What a config needs and costs on its own slice, or on another; `teachers` are folders by name.
+
+        Raises Busy, PlanRefused, PlanFailed, and CannotGenerate where this place has no way to do it.
+        """
+
     def output(self, job_id: str) -> str:
         """Folder or address where the job's files are."""
 
@@ -70,7 +78,7 @@ class Busy(Exception):
 
 
 class CannotGenerate(Exception):
-    """This launcher neither generates nor exports; the message says what does."""
+    """This launcher neither generates, exports nor plans; the message says what does."""
 
 
 class GenerationRefused(Exception):
@@ -89,6 +97,14 @@ class ExportFailed(Exception):
     """The exporting process is at fault, or its machine."""
 
 
+class PlanRefused(Exception):
+    """The config, the slice, or what is installed does not allow it; the message says why."""
+
+
+class PlanFailed(Exception):
+    """The planning process is at fault, or its machine."""
+
+
 class NoExport(Exception):
     """Nothing of that name was exported; the message says what is there."""
 
@@ -105,4 +121,6 @@ __all__ = [
     "Launcher",
     "NoExport",
     "Observation",
+    "PlanFailed",
+    "PlanRefused",
 ]

@@ -43,8 +43,18 @@ class Wording:
 class Commands:
     """Runs one kind of command, `at_once` together at most, each for `seconds` at most."""
 
-    def __init__(self, command: tuple[str, ...], wording: Wording, *, at_once: int, seconds: float) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        wording: Wording,
+        *,
+        at_once: int,
+        seconds: float,
+        answers: tuple[int, ...] = (0,),
+    ) -> None:
+        """`answers` are the exit codes with which there is an answer."""
         self._command, self._wording, self._at_once, self._seconds = command, wording, at_once, seconds
+        self._answers = answers
         self._running = 0
 
     async def output_of(self, place: Place, options: Sequence[str], given: bytes = b"") -> bytes:
@@ -81,7 +91,7 @@ class Commands:
             raise self._wording.refused(self._wording.too_long.format(seconds=f"{self._seconds:g}")) from None
         finally:
             await _end(process)
-        if process.returncode != 0:
+        if process.returncode not in self._answers:
             raise self._error(process.returncode, err)
         return out
 

@@ -28,6 +28,7 @@ from service.launchers.commands import Place
 from service.launchers.export import Exports, exported_file
 from service.launchers.files import read_json, tail, write_whole
 from service.launchers.generation import Generations
+from service.launchers.plan import Plans
 from service.launchers.processes import birth, group_members, send
 from service.launchers.supervisor import EXIT, OUTPUT, PROCESS, record_exit, take_lock
 from service.records import Observation
@@ -35,6 +36,7 @@ from vishwamai.contract.environment import ATTEMPT, COMPILE_CACHE, COMPILED, JOB
 from vishwamai.contract.environment import OUTPUT as OUTPUT_FOLDER
 from vishwamai.contract.export import ExportAnswer, ExportRequest, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
+from vishwamai.contract.plan import Plan
 from vishwamai.contract.reports import UNDELIVERED, Report
 
 log = structlog.get_logger()
@@ -69,9 +71,11 @@ class LocalLauncher:
         command: tuple[str, ...] = ("-P", "-m", "trainer", "train"),
         generate: tuple[str, ...] = ("-P", "-m", "trainer", "generate"),
         export: tuple[str, ...] = ("-P", "-m", "trainer", "export"),
+        plan: tuple[str, ...] = ("-P", "-m", "trainer", "plan"),
         max_generations: int = 1,
         generation_seconds: float = 300.0,
         export_seconds: float = 3600.0,
+        plan_seconds: float = 1800.0,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._jobs = data_dir.absolute() / "jobs"
@@ -82,6 +86,7 @@ class LocalLauncher:
         self._environ = environ
         self._generations = Generations((python, *generate), at_once=max_generations, seconds=generation_seconds)
         self._exports = Exports((python, *export), seconds=export_seconds)
+        self._plans = Plans((python, *plan), seconds=plan_seconds)
         # A restart, and the next job of the same shape, need not compile anew what this machine has compiled before.
         self._compiled = data_dir.absolute() / COMPILED
 
@@ -112,6 +117,10 @@ class LocalLauncher:
     async def exported(self, job_id: str, step: int, dtype: ExportType, name: str) -> Path:
         """Where the file is."""
         return await in_thread(exported_file, self._jobs / job_id, step, dtype, name)
+
+    async def plan(self, config: bytes, on: str | None, teachers: Mapping[str, str]) -> Plan:
+        """Compiled by a process of this machine, which needs no TPU."""
+        return await self._plans.run(self._started_in, self._inherited(), config, on, teachers)
 
     def output(self, job_id: str) -> str:
         """The job's folder."""

@@ -17,6 +17,8 @@ from service.launchers.base import (
     GenerationFailed,
     GenerationRefused,
     NoExport,
+    PlanFailed,
+    PlanRefused,
 )
 from service.operations.generate import NoCheckpoint
 from service.operations.jobs import UnknownCheckpoint
@@ -167,6 +169,8 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], dict[str, Any]]] = {
     GenerationFailed: lambda error: {"status": 500, "kind": "generation-failed"},
     ExportRefused: lambda error: {"status": 422, "kind": "export-refused"},
     ExportFailed: lambda error: {"status": 500, "kind": "export-failed"},
+    PlanRefused: lambda error: {"status": 422, "kind": "plan-refused"},
+    PlanFailed: lambda error: {"status": 500, "kind": "plan-failed"},
     NoExport: lambda error: {"status": 404, "kind": "no-export"},
     UnknownJob: lambda error: {"status": 404, "kind": "unknown-job"},
     ForbiddenMove: lambda error: {"status": 409, "kind": "forbidden-in-this-state"},

@@ -2,6 +2,7 @@
 
 import json
 import queue
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from service.examples import examples
 from service.launchers.base import Launch, NoExport
 from service.records import Observation
 from vishwamai.contract.export import ExportAnswer, ExportedFile, ExportRequest, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GeneratedText, GenerateRequest
+from vishwamai.contract.plan import Plan
 from vishwamai.contract.reports import Report
 
 CONFIG: dict[str, dict[str, Any]] = {
@@ -32,6 +35,8 @@ class FakeLauncher:
         self.launches: queue.Queue[Launch] = queue.Queue()
         self.generation_fault: Exception | None = None
         self.export_fault: Exception | None = None
+        self.plan_fault: Exception | None = None
+        self.planned: list[tuple[bytes, str | None, dict[str, str]]] = []
         self.exported_files: dict[str, Path] = {}
         self._seen: dict[tuple[str, int], Observation] = {}
 
@@ -68,6 +73,12 @@ class FakeLauncher:
         if name not in self.exported_files:
             raise NoExport(f"no {name} of {step} as {dtype}")
         return self.exported_files[name]
+
+    async def plan(self, config: bytes, on: str | None, teachers: Mapping[str, str]) -> Plan:
+        if self.plan_fault is not None:
+            raise self.plan_fault
+        self.planned.append((config, on, dict(teachers)))
+        return Plan.model_validate(examples()["Plan"])
 
     def output(self, job_id: str) -> str:
         return f"/runs/jobs/{job_id}"

@@ -29,6 +29,7 @@ def test_every_setting_can_be_given():
         "VISHWAMAI_STEPS_PER_JOB": "200",
         "VISHWAMAI_MAX_GENERATIONS": "4",
         "VISHWAMAI_GENERATION_SECONDS": "600",
+        "VISHWAMAI_PLAN_SECONDS": "700",
         "VISHWAMAI_EXPORT_SECONDS": "900",
     }
     assert Settings.read(given) == Settings(
@@ -47,6 +48,7 @@ def test_every_setting_can_be_given():
         steps_per_job=200,
         max_generations=4,
         generation_seconds=600.0,
+        plan_seconds=700.0,
         export_seconds=900.0,
     )
     assert Settings.read(given).with_port(7).base_url == "http://[::1]:7"

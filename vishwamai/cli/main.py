@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from vishwamai.cli import configs, export, generation, jobs, manifests, records, site
+from vishwamai.cli import configs, export, generation, jobs, manifests, plans, records, site
 from vishwamai.cli.exits import EPILOG
 from vishwamai.cli.failures import Commands
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for group in (site, jobs, generation, export, records, manifests, configs):
+for group in (site, jobs, generation, export, records, manifests, plans, configs):
     app.add_typer(group.app)
 
 

@@ -30,6 +30,7 @@ from vishwamai.contract.api import (
 )
 from vishwamai.contract.export import ExportAnswer, ExportType
 from vishwamai.contract.generation import GenerateAnswer, GenerateRequest
+from vishwamai.contract.plan import Plan
 from vishwamai.contract.states import JobState
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -37,6 +38,8 @@ GENERATION_WAIT = 3600.0
 """Seconds that texts may take; the control plane has its own, shorter limit."""
 EXPORT_WAIT = 86_400.0
 """Seconds that an export may take; the control plane has its own limit."""
+PLAN_WAIT = 7200.0
+"""Seconds that a plan may take; the control plane has its own, shorter limit."""
 FOLLOW_WAIT = 10.0
 """Seconds the server may hold an answer back until there is something to say."""
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -87,6 +90,10 @@ class Client:
     def validate(self, config: Mapping[str, Any]) -> Validation:
         """What `submit` would start: the resolved job with its decisions and warnings. Nothing is stored."""
         return self._read(Validation, "POST", "/jobs", document=dict(config), query={"validate_only": True})
+
+    def plan(self, config: Mapping[str, Any], *, slice: str | None = None) -> Plan:
+        """What a config needs and costs on its own slice, or on another such as "v5e:2x4", by the TPU compiler."""
+        return self._read(Plan, "POST", "/plans", document=dict(config), query={"slice": slice}, wait=PLAN_WAIT)
 
     def render(self, config: Mapping[str, Any]) -> str:
         """The manifests that a config becomes on the service's cluster, as YAML. Nothing is created."""

@@ -22,6 +22,7 @@ EXPECTED = {
     "/jobs/{job_id}/manifest": {"get"},
     "/jobs/{job_id}/reports": {"post"},
     "/manifests": {"post"},
+    "/plans": {"post"},
     "/accelerators": {"get"},
     "/config-schema": {"get"},
     "/version": {"get"},

@@ -185,7 +185,7 @@ MISFITS = {
     "another window": ({"model": {"max_seq_len": 16}, "sequence": {"max_length": 16}}, "model.max_seq_len"),
     "another vocabulary": ({"model": {"vocab_size": 300}}, "model.vocab_size: .* of 258 words, and the model has 300"),
     "another tokenizer": ({"sequence": {"eos_token_id": 7, "max_length": 32}}, "data.tokenizer: "),
-    "more text": ({"data": {"eval_fraction": 0.1}}, "data.train: .* is of 506 windows, and the text now makes 569"),
+    "more text": ({"data": {"eval_fraction": 0.1}}, "data.train: .* was made from other text"),
     "more windows": ({"steps": 8}, "lacks 8 of the 32 windows that this run visits"),
     "another order": ({"seed": 1}, "lacks 23 of the 24 windows"),
 }

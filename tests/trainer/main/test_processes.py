@@ -119,7 +119,8 @@ def test_processes_save_and_end_together_and_one_that_hangs_is_found(tmp_path, p
     assert "Another process was told to end at step" in last["message"]
     assert f"Stopped by SIGTERM at step {committed[-1]}, which is saved." in outputs[1]
 
-    running = start_all(tmp_path, 2, plane.address, attempt=2, **forever)
+    evaluating_nothing = {"data": evaluating["data"], "logging": forever["logging"]}  # and the same text
+    running = start_all(tmp_path, 2, plane.address, attempt=2, **(forever | evaluating_nothing))
     assert again.wait(200)
     running[1].send_signal(signal.SIGSTOP)
     began = time.monotonic()

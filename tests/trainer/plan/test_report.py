@@ -9,12 +9,12 @@ import pytest
 from tests.trainer.plan.programs import V5E, cost, program
 from trainer.plan.compiling import over_budget
 from trainer.plan.report import model_flops_per_token, plan_of
-from trainer.plan.text import as_text
 from trainer.plan.visits import attention_trips, key_blocks_visited
 from vishwamai.contract.accelerators import slice_for
 from vishwamai.contract.config import ModelSection
 from vishwamai.contract.load import check_config
 from vishwamai.contract.plan import Plan, PlanMemory
+from vishwamai.contract.plan_text import as_text
 from vishwamai.contract.reference import fields
 from vishwamai.contract.resolution.lowering import lowering
 from vishwamai.contract.resolve import resolve
