@@ -26,6 +26,8 @@ def ending_of(error: BaseException, job: ResolvedJob | None = None) -> tuple[Cau
         return Cause.OUT_OF_MEMORY, f"Out of memory: {_first_line(error).rstrip('.')}. {_memory_advice(job)}"
     if isinstance(error, OSError) and error.errno in _HOST_ERRORS:
         return Cause.HOST_ERROR, f"{error}. {CAUSES[Cause.HOST_ERROR].hint}"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of a place that some setting names
+        return Cause.USER_ERROR, f"{error.filename!r} is longer than a file's name may be: choose another"
     return Cause.INTERNAL, f"{type(error).__name__}: {_first_line(error)}"
 
 

@@ -65,13 +65,14 @@ def params_at(job: ResolvedJob, mesh: Mesh, output: Path, step: int | None) -> t
     folder = checkpoint_folder(job, output)
     settings = CheckpointSection(restore="newest" if step is None else step)
     checkpoints = Checkpoints(folder, settings, lambda _: None, read_only=True)
-    there = checkpoints.committed_steps()
-    if step is not None and step not in there:
+    try:
+        there = checkpoints.committed_steps()
+        if step is not None and step not in there:
+            listed = ", ".join(map(str, there)) or "none at all"
+            raise UserError(f"{folder!r} holds no checkpoint of step {step}: choose one of those there are ({listed})")
+        found = checkpoints.read_part({"params": abstract_state(job, mesh).params})
+    finally:
         checkpoints.close()
-        listed = ", ".join(map(str, there)) or "none at all"
-        raise UserError(f"{folder!r} holds no checkpoint of step {step}: choose one of those there are ({listed})")
-    found = checkpoints.read_part({"params": abstract_state(job, mesh).params})
-    checkpoints.close()
     if found is None:
         raise UserError(f"{folder!r} holds no checkpoints")
     if found[1] < max(there) and step is None:

@@ -232,6 +232,7 @@ class Run:
             reader = Checkpoints(self._folder, settings, lambda _: None, read_only=True)
             restored = reader.restore(abstract_state(self._job, self._mesh))
             reader.close()
+        self._checkpoints.went_back(None if restored is None else restored.step)
         self._take_up(restored)
         start = f"the checkpoint of step {self.step}" if self.step else "the beginning"
         message = f"{why}. The run goes on from {start}, without batch {', '.join(map(str, batches))}."

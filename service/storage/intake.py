@@ -214,18 +214,35 @@ class _Intake:
     def _checkpoint(self, event: CheckpointEvent) -> None:
         key = {"job_id": self.attempt.job_id, "step": event.step}
         if event.action == "committed":
-            values = {"attempt": self.attempt.number, "committed_at": event.time}
-            values |= event.model_dump(include={"path", "size_bytes", "seconds"})
-            put(self.connection, checkpoints, key, values)
+            self._keep(event, seconds=event.seconds)
+            if self._has_trained:  # it is there, so its step was taken, whatever was logged
+                self.life["last_step"] = max(event.step, self.life.get("last_step", self.attempt.last_step) or 0)
         elif event.action in {"deleted", "corrupt"}:
             self.connection.execute(delete(checkpoints).where(*(checkpoints.c[c] == v for c, v in key.items())))
         elif event.action == "restored":
             self.life["resumed_from"] = self.progress["step"] = event.step
+            if event.committed is not None:
+                self._compare(event, event.committed)
         if event.action in {"committed", "failed"} and self.save is not None:
             answered = {"saves_answered": self.save}
             self.connection.execute(update(jobs).where(jobs.c.id == self.attempt.job_id).values(**answered))
             self.save = None
         self._tell(event, event.message or f"Checkpoint of step {event.step} {event.action}.")
+
+    def _compare(self, event: CheckpointEvent, there: list[int]) -> None:
+        """Lists what is there: a life that was killed may not have told what it deleted last, or committed."""
+        listed = select(checkpoints.c.step).where(checkpoints.c.job_id == self.attempt.job_id)
+        known = set(self.connection.execute(listed).scalars())
+        for step in known.difference(there):
+            gone = checkpoints.c.job_id == self.attempt.job_id, checkpoints.c.step == step
+            self.connection.execute(delete(checkpoints).where(*gone))
+        if event.step not in known:
+            self._keep(event)
+
+    def _keep(self, event: CheckpointEvent, seconds: float | None = None) -> None:
+        key = {"job_id": self.attempt.job_id, "step": event.step}
+        values = {"attempt": self.attempt.number, "committed_at": event.time, "seconds": seconds}
+        put(self.connection, checkpoints, key, values | event.model_dump(include={"path", "size_bytes"}))
 
     def _rewind(self, event: RewindEvent) -> None:
         """What this attempt said of later steps holds no longer."""

@@ -54,6 +54,13 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"logging": {"eval_every": 5}, "data": {"eval_fraction": 0.0}}, "/logging/eval_every", ["eval_fraction is 0"]),
     ({"data": {"train": ["a.txt", {"name": "b", "files": ["b.txt"]}]}}, "/data/train", ["mixes locations and sources"]),
     ({"data": {"train": [{"name": "b", "files": [file]} for file in "xy"]}}, "/data/train", ["several", "called b"]),
+    (
+        {"checkpoint": {"directory": "s3://bucket/run"}},
+        "/checkpoint/directory",
+        ["s3://bucket/run", "nothing is written"],
+    ),
+    ({"checkpoint": {"directory": "gs://"}}, "/checkpoint/directory", ["gs://", "nothing is written"]),
+    ({"data": {"cache": "gs://bucket/cache"}}, "/data/cache", ["gs://bucket/cache", "nothing is written"]),
     ({"checkpoint": {"best_of": "code"}}, "/checkpoint/best_of", ["'code'", "no set of that name"]),
     (
         {"training": {"early_stopping": {"eval_set": "code"}}, "data": {"eval": {"wiki": ["a"], "books": ["b"]}}},

@@ -176,8 +176,8 @@ def line(text: str, level: str = "info") -> dict[str, Any]:
     return {"kind": "log", "time": stamp(), "level": level, "message": text}
 
 
-def checkpoint(number: int, action: str = "committed") -> dict[str, Any]:
-    return {"kind": "checkpoint", "time": stamp(), "action": action, "step": number, "path": f"/c/{number}"}
+def checkpoint(number: int, action: str = "committed", **more: Any) -> dict[str, Any]:
+    return {"kind": "checkpoint", "time": stamp(), "action": action, "step": number, "path": f"/c/{number}"} | more
 
 
 def evaluation(number: int, loss: float, **more: Any) -> dict[str, Any]:

@@ -202,13 +202,19 @@ class Shelf:
         size_bytes: int | None = None,
         seconds: float | None = None,
         message: str | None = None,
+        committed: list[int] | None = None,
     ) -> None:
         """Makes an event of it."""
-        path = str(self.path(step))
-        now = datetime.now(UTC)
         self._on_event(
             CheckpointEvent(
-                time=now, action=action, step=step, path=path, size_bytes=size_bytes, seconds=seconds, message=message
+                time=datetime.now(UTC),
+                action=action,
+                step=step,
+                path=str(self.path(step)),
+                size_bytes=size_bytes,
+                seconds=seconds,
+                message=message,
+                committed=committed,
             )
         )
 

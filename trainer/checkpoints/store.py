@@ -151,6 +151,10 @@ class Checkpoints:
         self._current = step
         return restored
 
+    def went_back(self, step: int | None) -> None:
+        """The run goes on from another checkpoint than its newest, or from the beginning: later ones are saved anew."""
+        self._current = step
+
     def read_part(self, abstract: dict[str, Any]) -> tuple[dict[str, Any], int] | None:
         """Some fields of the state that `restore` would read, such as {"params": ...}, and its step; or None.
 
@@ -173,7 +177,9 @@ class Checkpoints:
         check(self._shelf.extra(step), step)
         self._compare(path, self._shapes(path), shapes(abstract_state))
         state, extra = self._reading(path, lambda: self._items.read(path, abstract_state))
-        self._shelf.tell("restored", step, size_bytes=self._shelf.size(step), seconds=time.monotonic() - began)
+        seconds, size = time.monotonic() - began, self._shelf.size(step)
+        # A life that was killed may not have told what became of the others.
+        self._shelf.tell("restored", step, size_bytes=size, seconds=seconds, committed=self.committed_steps())
         return Restored(state, step, extra)
 
     def _shapes(self, path: epath.Path) -> dict[str, str]:

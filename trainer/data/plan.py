@@ -80,7 +80,7 @@ def open_plan(folder: Path, corpus: Corpus, question: Question) -> tuple[Plan, d
     try:
         plan = Plan.model_validate_json((folder / _PLAN).read_bytes())
         arrays = {part: _mapped(folder, part, getattr(plan, part)) for part in _PARTS}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValidationError, ValueError, OSError) as error:
         _LOG.warning("the windows in %r are not usable (%s), and are worked out anew", str(folder), error)

@@ -123,7 +123,10 @@ def files_of(locations: list[str], field: str, aside: Collection[str]) -> tuple[
     matched = sources.expand(locations, field)
     files = [file for file in matched if file not in set(aside)]
     if not files:
-        raise UserError(f"{field} names only files that data.eval holds out: nothing is left to train on")
+        raise UserError(
+            f"{field}: data.eval holds out every file of {some(matched)}, so nothing is left to train on: name others, "
+            "or leave them out of data.eval"
+        )
     return files, len(matched) - len(files)
 
 

@@ -3,6 +3,7 @@
 Each rule yields what it finds; `contradictions` runs them all.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ BYTE_TOKENS = 258
 """Ids of the byte tokenizer: 256 bytes and two special tokens."""
 _WITHOUT_FLEX_START = ("v3", "v4")
 _SCALING = "model.rope_scaling"
+_ADDRESS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):/+(?P<bucket>[^/]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,16 @@ def best_checkpoints(asked: Asked) -> Iterator[Contradiction]:
         yield _clash(asked, (name, "data.eval"), message, f"one of {', '.join(sets)}")
 
 
+def folders(asked: Asked) -> Iterator[Contradiction]:
+    """What is written has a place that can be written to. A path would be made of any other address."""
+    for name, scheme in (("checkpoint.directory", "gs"), ("data.cache", None)):
+        address = _ADDRESS.match(asked.get(name) or "")
+        if address and not (address["scheme"] == scheme and address["bucket"]):
+            accepted = "a folder" + (f", or {scheme}://BUCKET/PATH" if scheme else "")
+            message = f"{name} is {in_quotes(asked.get(name))}, and nothing is written there"
+            yield _clash(asked, (name,), message, accepted, "mount it and name the folder, or choose another place")
+
+
 def mixture(asked: Asked) -> Iterator[Contradiction]:
     """Sources of a mixture stand alone, and each has its name."""
     train = asked.config.data.train
@@ -346,6 +358,7 @@ RULES: tuple[Rule, ...] = (
     byte_tokenizer,
     evaluation,
     best_checkpoints,
+    folders,
     mixture,
     sharded_weights,
     restored_step,

@@ -93,6 +93,9 @@ class CheckpointEvent(Event):
     size_bytes: Count | None = None
     seconds: float | None = None
     message: str | None = None
+    committed: list[Count] | None = Field(
+        None, max_length=1_000_000, description="Of one restored: steps of all that are committed there."
+    )
 
 
 class LogEvent(Event):

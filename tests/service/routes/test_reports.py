@@ -121,6 +121,25 @@ def test_checkpoints_come_and_go(plane):
     assert plane.get(job_id)["last_checkpoint"]["path"] == "/c/20"
 
 
+def test_what_a_trainer_that_died_could_not_tell_of_its_checkpoints_the_next_one_does(plane):
+    """It had deleted 10 and committed 30, and logged no step after 25."""
+    job_id = plane.begin()
+    receipt(plane.report(job_id, step(10), checkpoint(10), checkpoint(20), step(25)))
+    plane.exit(job_id, 73)
+    assert plane.launched(job_id) == 2
+    restored = checkpoint(30, "restored", committed=[20, 30], size_bytes=7)
+    receipt(plane.report(job_id, restored, phase("training", 30), attempt=2))
+    found = plane.client.get(f"/jobs/{job_id}/checkpoints").json()["checkpoints"]
+    assert [(one["step"], one["attempt"], one["size_bytes"]) for one in found] == [(30, 2, 7), (20, 1, None)]
+
+
+def test_a_step_that_is_saved_was_trained_though_it_was_not_logged(plane):
+    job_id = plane.begin()
+    receipt(plane.report(job_id, phase("training"), step(10), checkpoint(14)))
+    [attempt] = plane.client.get(f"/jobs/{job_id}/attempts").json()["attempts"]
+    assert attempt["last_step"] == 14
+
+
 @pytest.mark.parametrize(
     ("query", "save"), [("", True), ("?save=true", True), ("?save=false", False)], ids=["default", "save", "at once"]
 )

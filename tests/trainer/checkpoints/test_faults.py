@@ -234,6 +234,7 @@ class TestKilledRuns:
         assert recorder.open().restore(abstract(make_state(0))).step == 10
         assert recorder.told() == [("corrupt", 20), ("restored", 10)]
         assert "never committed" in recorder.events[0].message
+        assert recorder.events[1].committed == [10]
 
     def test_deleting_is_never_half_visible(self, recorder, monkeypatch):
         """A run killed while it deletes a checkpoint leaves nothing that looks committed."""

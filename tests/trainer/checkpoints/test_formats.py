@@ -18,7 +18,7 @@ from vishwamai.contract.resolved import ResolvedJob
 DATA = Path(__file__).parent / "data"
 
 
-@pytest.fixture(params=["format1"])
+@pytest.fixture(params=["format1", "format2"])
 def run(request, tmp_path):
     """A run's output folder as that release left it, and its job."""
     shutil.copytree(DATA / request.param, tmp_path / "run")

@@ -98,6 +98,7 @@ class TestFolders:
         (tmp_path / "shared").write_text("")
         data = open_corpus(corpus, data={"cache": str(tmp_path / "shared")})
         assert "is kept in" in caplog.text
+        assert "worked out anew" not in caplog.text
         assert_same(data, open_corpus(corpus, output=tmp_path / "other"))
 
     def test_nor_can_the_runs_own(self, corpus, tmp_path):

@@ -18,6 +18,13 @@ class TestNothingToTrainOn:
         ):
             open_corpus(tmp_path / "a.jsonl", data={"min_length": 4})
 
+    def test_everything_is_held_out(self, tmp_path):
+        path = write_jsonl(tmp_path / "a.jsonl", TEXTS)
+        with pytest.raises(
+            UserError, match=r"data\.train: data\.eval holds out every file of .*a\.jsonl, so .*: name others"
+        ):
+            open_corpus(path, data={"eval": [str(path)]})
+
     def test_an_empty_eval_file(self, tmp_path):
         write_jsonl(tmp_path / "a.jsonl", TEXTS)
         (tmp_path / "b.txt").write_text("")

@@ -25,6 +25,7 @@ from vishwamai.contract.states import CAUSES, Cause
         (Ordered(EndOrder(Cause.PREEMPTED, "Stopped by SIGTERM")), Cause.PREEMPTED, 73),
         (StorageError("disk"), Cause.HOST_ERROR, 74),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), Cause.HOST_ERROR, 74),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/x"), Cause.USER_ERROR, 2),
         (Ordered(EndOrder(Cause.CANCELLED, "cancelled")), Cause.CANCELLED, 75),
         (PermissionError(errno.EACCES, "Permission denied"), Cause.INTERNAL, 1),
         (ZeroDivisionError("division by zero"), Cause.INTERNAL, 1),

@@ -79,6 +79,21 @@ def test_what_is_left_out_outlives_the_process(tmp_path, spoilt, without):
     assert losses(tmp_path / "output") == without
 
 
+def test_a_damaged_checkpoint_is_passed_over_and_its_step_saved_again(tmp_path, spoilt, without):
+    """The checkpoint of step 6 is damaged as soon as it is there, and batch 7 is bad."""
+    spoilt(one_bad)
+    damaged = tmp_path / "output/checkpoints/6/extra/metadata"
+    observer = Observer(
+        lambda event: event.kind == "checkpoint" and (event.action, event.step) == ("committed", 6),
+        lambda: damaged.write_bytes(damaged.read_bytes()[:-1]),
+    )
+    job = small_job(tmp_path, training=TRAINING, logging={"save_every": 2})
+    assert live(job, tmp_path / "output", observer) == 0
+    assert [event.step for event in observer.of("rewind")] == [4]
+    assert observer.committed() == [2, 4, 6, 6, 8, 10, 12]
+    assert losses(tmp_path / "output") == without
+
+
 def test_without_a_checkpoint_it_begins_again_and_a_run_that_stays_bad_ends(tmp_path, spoilt):
     job = small_job(tmp_path, training=TRAINING, logging={"save_every": 0})
     spoilt(one_bad)

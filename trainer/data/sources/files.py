@@ -1,5 +1,6 @@
 """Locations of a config to files: paths and addresses, globs expanded, saved datasets opened up."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -147,13 +148,15 @@ def _local_files(location: str, field: str) -> list[str]:
         if not paths:
             raise UserError(f"{field}: no file matches {location!r} (looked from {Path.cwd()})")
         return [_no_archive(str(found), field) for found in paths]
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # unlike Path.resolve, this takes a link that leads to itself
     if path.is_dir():
         below = {entry.name for entry in path.iterdir()}
         return saved.files(str(path), field, below, lambda name: (path / name).read_bytes()) or _refuse(
             str(path), field
         )
-    if not path.exists():
+    if not path.is_file():
+        if path.exists():  # a pipe would be waited for, a device never ends
+            raise UserError(f"{field}: {str(path)!r} is a pipe or a device: write its text to a file, and name that")
         raise UserError(f"{field}: there is no file {str(path)!r}")
     return [_no_archive(str(path), field)]
 

@@ -62,6 +62,7 @@ def text_of(document: dict[str, Any], text_field: str, place: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{place}: field {text_field!r} holds half a surrogate pair at character {error.start}"
+            f"{place}: field {text_field!r} holds half a surrogate pair at character {error.start}: write "
+            "the whole character, or leave the line out"
         ) from error
     return text

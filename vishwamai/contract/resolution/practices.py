@@ -262,7 +262,7 @@ def best_checkpoints(job: ResolvedJob) -> Notice | None:
             "checkpoint.keep_best goes by the evaluation of a checkpoint's own step, and not every one has it: "
             f"logging.save_every is {saves}, logging.eval_every {every}."
         ),
-        fix="Make logging.save_every a multiple of logging.eval_every.",
+        fix="Make logging.save_every a multiple of logging.eval_every, both above 0.",
     )
 
 

@@ -31,7 +31,7 @@ class TestJsonl:
             ('{"body": "one", "id": 2}', "has no field 'text', only 'body', 'id': set data.text_field"),
             ("{}", "only none"),
             ('{"text": 3}', "holds int, not a string"),
-            ('{"text": "\\ud800"}', "half a surrogate pair"),
+            ('{"text": "\\ud800"}', "half a surrogate pair at character 0: write the whole character"),
             ('{"a": ' * 20_000 + "}" * 20_000, "is nested too deeply"),
         ],
     )

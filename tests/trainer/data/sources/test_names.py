@@ -28,6 +28,10 @@ class TestNames:
     def test_missing(self, tmp_path):
         assert "there is no file" in refused(tmp_path / "none.txt")
         assert "no file matches" in refused(tmp_path / "*.txt")
+        (tmp_path / "itself.txt").symlink_to(tmp_path / "itself.txt")
+        assert "there is no file" in refused(tmp_path / "itself.txt")
+        os.mkfifo(tmp_path / "pipe.txt")
+        assert "is a pipe or a device: write its text to a file" in refused(tmp_path / "pipe.txt")
         (tmp_path / "empty").mkdir()
         assert "is a folder" in refused(tmp_path / "empty")
         assert "'https://example.org/a.txt' is an address" in refused("https://example.org/a.txt")
