@@ -24,7 +24,8 @@ def small_job(folder: Path, **sections: dict[str, Any]) -> ResolvedJob:
     corpus.write_text(TEXT)
     wanted: dict[str, dict[str, Any]] = {
         "model": MODEL,
-        "training": {"batch_size": 4, "max_steps": 12, "learning_rate": 1e-2},
+        # A constant rate, so that lives of different lengths run one program, which is compiled once.
+        "training": {"batch_size": 4, "max_steps": 12, "learning_rate": 1e-2, "lr_schedule": "constant"},
         "data": {"train": [str(corpus)], "eval_fraction": 0.2, "eval_batches": 2},
         "logging": {"log_every": 1, "eval_every": 3, "save_every": 4},
         "sequence": {"max_length": 32, "min_length": 4},
