@@ -38,7 +38,7 @@ serve: setup ## start the control plane and leave it running
 
 .PHONY: test
 test: setup ## run every test that needs only Python packages
-	@$(PY) -m pytest -n $(WORKERS) -m "not ($(MARKERS))" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not ($(MARKERS))" $(ARGS)
 
 .PHONY: test-all
 test-all: test test-rest ## run test, check and every suite that needs a real part

@@ -64,7 +64,7 @@ def server(tmp_path):
 
 
 def test_twenty_kills_change_no_bit_and_another_mesh_only_the_last_digits(server, tmp_path):
-    sections = {
+    sections: dict[str, Any] = {
         "training": {"max_steps": STEPS, "lr_schedule": "cosine"},
         "logging": {"eval_every": 3, "save_every": 4},
         "checkpoint": {"keep_last": 100},
