@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from trainer.compile_cache import keep_compiled
@@ -107,7 +108,13 @@ class Attempt:
     def _with_models(self) -> ResolvedJob:
         """The job with its teacher, and with models at addresses copied to this machine."""
         cache = self._where.cache or self._where.output / "models"
-        return find_teacher(with_local_models(self._job, cache))
+        job = find_teacher(with_local_models(self._job, cache))
+        if job.teacher is not None and Path(job.teacher.folder).resolve() == self._where.output.resolve():
+            raise UserError(
+                f"distillation.teacher_model {job.teacher.folder!r} is the output folder of this very run, whose "
+                "weights move: choose another folder for one of the two"
+            )
+        return job
 
     def _serve(self, reporter: Reporter, stack: ExitStack, port: int) -> None:
         """Serves /metrics and /status; to this machine alone when started by hand or rehearsing on CPU."""

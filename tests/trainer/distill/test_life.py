@@ -144,3 +144,10 @@ def test_another_teacher_than_before_is_said(teacher, tmp_path):
     seen = Observer()
     assert live(two, tmp_path / "out", seen, attempt=2) == 0
     assert any("step 3 was trained with another teacher" in event.message for event in seen.of("log"))
+
+
+def test_a_run_is_not_its_own_teacher(teacher):
+    before, seen = (teacher / "resolved.json").read_bytes(), Observer()
+    assert live(small_job(teacher.parent, distillation={"teacher_model": str(teacher)}), teacher, seen) == 2
+    assert "is the output folder of this very run" in seen.finished.message
+    assert (teacher / "resolved.json").read_bytes() == before
