@@ -33,8 +33,8 @@ def test_prompts_come_from_a_list_and_the_answer_goes_out_as_it_came(plane, run)
     ("arguments", "words"),
     [
         ([], "--prompts: "),
-        (["-p", "x", "--top-p", "2"], "--top-p: "),
-        (["-p", "x", "--kv-cache", "int4"], "--kv-cache: "),
+        (["-p", "x", "--top-p", "2"], "--top-p 2.0: "),
+        (["-p", "x", "--kv-cache", "int4"], "--kv-cache 'int4': "),
         (["--prompts", "-"], "no JSON"),
     ],
 )

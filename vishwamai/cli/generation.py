@@ -1,8 +1,9 @@
 """The command that lets a job's model write."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -58,8 +59,7 @@ def generate(
     try:
         request = GenerateRequest.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        wrong = (f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors())
-        raise stop(to.err, "\n".join(wrong)) from error
+        raise stop(to.err, "\n".join(_wrong(one) for one in error.errors())) from error
     with connected(server) as client:
         answer = client.generate(job, request)
         if to.json:
@@ -68,6 +68,12 @@ def generate(
         for one in answer.texts:
             to.out.print(Text.assemble((clean(one.prompt, lines=True), "bold"), clean(one.text, lines=True)))
         to.note(f"checkpoint of step {answer.step}; {sum(one.new_tokens for one in answer.texts)} tokens")
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    option, value = str(error["loc"][0]).replace("_", "-"), error["input"]
+    given = "" if isinstance(value, list | dict) else f" {value!r}"
+    return f"--{option}{given}: {error['msg']}"
 
 
 def _read(to: Output, name: str) -> list[str]:
