@@ -17,12 +17,12 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from service.access import Credentials, DamagedSecret, DamagedTokens, People
+from service.access import Credentials, DamagedSecret, People
 from service.access.people import Role, new_token
 from service.app import SECRET_FILE, create_app
-from service.kubernetes.site import Cluster, ClusterFileError
 from service.logs import configure_logging
 from service.settings import Settings, SettingsError
+from service.setup_files import cluster_of
 from service.storage import DatabaseError, Store
 
 log = structlog.get_logger()
@@ -60,15 +60,14 @@ def main() -> int:
         settings = Settings.read(os.environ)
         if settings.tokens_file:
             People.read(settings.tokens_file)
-        if settings.cluster_file:
-            Cluster.read(settings.cluster_file)
+        cluster_of(settings)
         with data_dir(settings.data_dir):
             _warn_of_strays(settings)
             Store.open(settings.database).close()
             Credentials.load(settings.data_dir / SECRET_FILE)
             if command == "serve":
                 _serve(settings)
-    except (CannotStart, SettingsError, ClusterFileError, DamagedTokens, DatabaseError, DamagedSecret) as error:
+    except (CannotStart, SettingsError, DatabaseError, DamagedSecret) as error:
         print(f"vishwamai service: {error}", file=sys.stderr)
         return 1
     return 0

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service.access import Credentials
-from service.kubernetes.site import Cluster
 from service.launchers.base import Launcher
 from service.launchers.local import LocalLauncher
 from service.metrics import Metrics
@@ -21,6 +20,7 @@ from service.operations.context import Context, utc_now
 from service.reconcile.loop import Reconciler
 from service.routes import ROUTERS, problems
 from service.settings import Settings
+from service.setup_files import cluster_of
 from service.storage import Retention, Store
 from vishwamai import __version__
 
@@ -71,7 +71,7 @@ async def _running(app: FastAPI, settings: Settings, launcher: Launcher) -> Asyn
     )
     began = utc_now()
     app.state.credentials = credentials
-    cluster = Cluster.read(settings.cluster_file) if settings.cluster_file else Cluster()
+    cluster = cluster_of(settings)
     app.state.context = Context(store, launcher, changes, reconciler.wake, teachers=settings.teachers, cluster=cluster)
     app.state.last_pass = lambda: reconciler.last_tick or began
     loop = asyncio.create_task(reconciler.run(), name="reconcile")

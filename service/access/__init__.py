@@ -2,6 +2,6 @@
 
 from service.access.credentials import Credentials, DamagedSecret
 from service.access.origin import refused_origin
-from service.access.people import DamagedTokens, People, Person
+from service.access.people import People, Person
 
-__all__ = ["Credentials", "DamagedSecret", "DamagedTokens", "People", "Person", "refused_origin"]
+__all__ = ["Credentials", "DamagedSecret", "People", "Person", "refused_origin"]

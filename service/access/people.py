@@ -13,18 +13,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.settings import SettingsError
+from service.setup_files import read_setup
 
 Role = Literal["read", "write"]
 """read: look; write: submit and steer, too."""
+TOKENS_FILE = "VISHWAMAI_TOKENS_FILE"
 _PREFIX = "vw_"
 """Lets scanners of leaked secrets know what they found."""
 _SAFE = {"GET", "HEAD", "OPTIONS"}
-
-
-class DamagedTokens(ValueError):
-    """The file of tokens cannot be used; the message names it and says what is wrong."""
 
 
 class Person(BaseModel):
@@ -55,22 +54,11 @@ class People:
 
     @classmethod
     def read(cls, path: Path) -> "People":
-        """Those whom a YAML or JSON file lists. Raises DamagedTokens; its message holds no hash."""
-        where = f"VISHWAMAI_TOKENS_FILE={str(path)!r}"
-        try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
-            people = _File.model_validate({} if document is None else document).tokens
-        except (OSError, UnicodeDecodeError) as error:
-            raise DamagedTokens(f"{where} cannot be read: {error}") from error
-        except yaml.YAMLError as error:
-            raise DamagedTokens(f"{where} is no YAML") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "it"
-            raise DamagedTokens(f"{where}: {place}: {first['msg']}") from error
+        """Those whom a YAML or JSON file lists. Raises SettingsError; its message holds no hash."""
+        people = read_setup(_File, TOKENS_FILE, path, secret=True).tokens
         names = [person.name for person in people]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise DamagedTokens(f"{where} lists {twice!r} twice: give each token a name of its own")
+            raise SettingsError(f"{TOKENS_FILE}={str(path)!r} lists {twice!r} twice: give each token a name of its own")
         return cls(people)
 
     def caller(self, authorization: str) -> Person | None:

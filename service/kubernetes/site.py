@@ -1,16 +1,9 @@
 """What the cluster's operator decides, and no config may: where jobs run, from which image, with what rights."""
 
-from pathlib import Path
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _BUCKET = r"^gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"
-
-
-class ClusterFileError(ValueError):
-    """The cluster's file cannot be used; the message names it, the field, and what is wrong."""
 
 
 class Cluster(BaseModel):
@@ -39,23 +32,6 @@ class Cluster(BaseModel):
     )
     cpu: str | None = Field(None, description="CPU request of a pod; None: three quarters of its machine.")
     memory: str | None = Field(None, description="Memory request of a pod; None: four fifths of its machine.")
-
-    @classmethod
-    def read(cls, path: Path) -> "Cluster":
-        """The cluster that a JSON or YAML file describes; what it leaves out has its default.
-
-        Raises ClusterFileError.
-        """
-        try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls.model_validate({} if document is None else document)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ClusterFileError(f"VISHWAMAI_CLUSTER_FILE={str(path)!r} cannot be read: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "it"
-            said = f"{first['msg']} (it is {first['input']!r})"
-            raise ClusterFileError(f"VISHWAMAI_CLUSTER_FILE={str(path)!r}: {field}: {said}") from error
 
     @model_validator(mode="after")
     def _one_output(self) -> "Cluster":

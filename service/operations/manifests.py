@@ -1,23 +1,19 @@
 """What would be created on a Kubernetes cluster, as text that `kubectl apply -f` takes without this service."""
 
-import json
-from hashlib import sha256
-
 from service.kubernetes.render import render, to_yaml
 from service.operations.context import Context
 from service.operations.jobs import record
-from service.operations.submit import resolved_on
+from service.operations.submit import document_hash, resolved_on
+from service.operations.teachers import DIGITS
 from vishwamai.contract.load import parse_json
-
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def of_config(context: Context, body: bytes) -> str:
     """The manifests of a config; the same config gets the same names. Raises InvalidConfig."""
     document = parse_json(body)
     job = resolved_on(context, document, "kubernetes")
-    digest = sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).digest()
-    return to_yaml(render("j" + "".join(_DIGITS[byte & 31] for byte in digest[:17]), job, context.cluster))
+    digest = bytes.fromhex(document_hash(document))
+    return to_yaml(render("j" + "".join(DIGITS[byte & 31] for byte in digest[:17]), job, context.cluster))
 
 
 def of_job(context: Context, job_id: str) -> str:

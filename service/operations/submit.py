@@ -56,7 +56,7 @@ def submit(context: Context, body: bytes, key: str | None) -> tuple[str, bool]:
         updated_at=now,
         resolved=resolved,
     )
-    stored = context.store.create(record, key=key, request_hash=_hash(document))
+    stored = context.store.create(record, key=key, request_hash=document_hash(document))
     context.wake()
     return stored, stored != made
 
@@ -77,7 +77,7 @@ def job_id(now: datetime) -> str:
     return "j" + time + "".join(secrets.choice(DIGITS) for _ in range(8))
 
 
-def _hash(document: Any) -> str:
+def document_hash(document: Any) -> str:
     """The same for documents that mean the same, however they are spaced or ordered."""
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode()).hexdigest()

@@ -2,7 +2,7 @@ from hashlib import sha256
 
 import pytest
 
-from service.access import DamagedTokens, People
+from service.access import People
 from service.access.people import new_token
 from service.settings import Settings, SettingsError
 from tests.service.conftest import running
@@ -97,7 +97,7 @@ GOOD = "a" * 64
 def test_a_wrong_file_of_tokens_is_said_without_its_hashes(tmp_path, text, said):
     file = tmp_path / "tokens.yaml"
     file.write_text(text)
-    with pytest.raises(DamagedTokens) as refused:
+    with pytest.raises(SettingsError) as refused:
         People.read(file)
     assert said in str(refused.value)
     assert str(file) in str(refused.value)
@@ -105,7 +105,7 @@ def test_a_wrong_file_of_tokens_is_said_without_its_hashes(tmp_path, text, said)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DamagedTokens, match="cannot be read"):
+    with pytest.raises(SettingsError, match="cannot be read"):
         People.read(tmp_path / "none.yaml")
 
 

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
-from service.kubernetes.site import Cluster, ClusterFileError
-from service.settings import Settings
+from service.settings import Settings, SettingsError
+from service.setup_files import cluster_of
 from tests.service.conftest import running
 
 
@@ -53,13 +53,13 @@ def test_the_cluster_is_the_sites(tmp_path):
         ("keep_seconds: soon", "keep_seconds: Input should be a valid integer (it is 'soon')"),
         ("namespace: No_Label", "namespace: String should match"),
         ("- a", "valid dictionary"),
-        ("a: b: c", "cannot be read"),
+        ("a: b: c", "is no YAML"),
     ],
 )
 def test_a_wrong_cluster_file_is_said_at_once(tmp_path, text, said):
     file = tmp_path / "cluster.yaml"
     file.write_text(text)
-    with pytest.raises(ClusterFileError) as refused:
-        Cluster.read(file)
+    with pytest.raises(SettingsError) as refused:
+        cluster_of(Settings(cluster_file=file))
     assert said in str(refused.value)
     assert str(file) in str(refused.value)

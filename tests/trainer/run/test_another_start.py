@@ -119,4 +119,5 @@ class TestTwoTrainers:
     def test_one_on_its_way_out_is_waited_for(self, hold, tmp_path):
         process = hold(tmp_path)
         threading.Timer(0.3, process.kill).start()
-        lock.FolderLock(tmp_path).release()
+        with lock.FolderLock(tmp_path):
+            assert process.wait(timeout=10) == -signal.SIGKILL, "it was let in when the other was gone"
